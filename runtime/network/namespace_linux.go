@@ -128,6 +128,12 @@ func openTun() (*os.File, error) {
 		req.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
 		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
 	}
+	if err == nil {
+		// A persistent device is not removed when its descriptor is closed,
+		// which would take 20 ms and hold the step up, but with its
+		// namespace, which the kernel removes in its own time.
+		err = unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1)
+	}
 	if err != nil {
 		return nil, errors.Join(&os.PathError{Op: "ioctl TUNSETIFF", Path: name, Err: err}, unix.Close(fd))
 	}

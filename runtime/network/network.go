@@ -30,6 +30,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Mode is the kind of network that a process gets.
@@ -73,10 +74,13 @@ type Options struct {
 	IPv6 bool
 }
 
-// Provider makes namespaces.
+// Provider makes namespaces and keeps those that steps have given back.
 type Provider struct {
 	resolv resolvConf
 	ipv6   bool
+
+	mu   sync.Mutex
+	idle map[Mode][]*Namespace
 }
 
 // New reads the host's resolver configuration. A host without one has no
@@ -90,7 +94,7 @@ func New(opt Options) (*Provider, error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("read resolver configuration: %w", err)
 	}
-	return &Provider{resolv: parseResolvConf(string(text)), ipv6: opt.IPv6}, nil
+	return &Provider{resolv: parseResolvConf(string(text)), ipv6: opt.IPv6, idle: map[Mode][]*Namespace{}}, nil
 }
 
 // HasIPv6 reports whether the host has a default route for IPv6. r is the
@@ -119,6 +123,43 @@ type Namespace struct {
 	ns    *os.File
 	stack *userStack
 	conf  []byte
+}
+
+// Acquire returns a network of the given mode for a step without privileges:
+// an idle one, or a new one. A step that may not configure its network leaves
+// nothing behind in it once its processes are gone, so steps that follow one
+// another share a namespace, as in BuildKit's pool. Release gives it back.
+func (p *Provider) Acquire(ctx context.Context, mode Mode) (*Namespace, error) {
+	p.mu.Lock()
+	if n := len(p.idle[mode]); n > 0 {
+		ns := p.idle[mode][n-1]
+		p.idle[mode] = p.idle[mode][:n-1]
+		p.mu.Unlock()
+		return ns, nil
+	}
+	p.mu.Unlock()
+	return p.Namespace(ctx, mode)
+}
+
+// Release keeps n for the next Acquire.
+func (p *Provider) Release(n *Namespace) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.idle[n.mode] = append(p.idle[n.mode], n)
+}
+
+// Close ends the idle networks.
+func (p *Provider) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for _, idle := range p.idle {
+		for _, n := range idle {
+			errs = append(errs, n.Close())
+		}
+	}
+	clear(p.idle)
+	return errors.Join(errs...)
 }
 
 // Namespace makes a network of the given mode.

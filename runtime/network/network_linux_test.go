@@ -380,6 +380,35 @@ func TestHasIPv6(t *testing.T) {
 	}
 }
 
+func TestReleasedNamespaceIsUsedAgain(t *testing.T) {
+	testenv.Root(t)
+	p, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	acquire := func() *Namespace {
+		n, err := p.Acquire(t.Context(), Private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	first, second := acquire(), acquire()
+	if first == second {
+		t.Fatal("two steps at once have one network")
+	}
+	p.Release(first)
+	if third := acquire(); third != first {
+		t.Error("an idle network was not used again")
+	}
+	checkTCP(t, first)
+	p.Release(first)
+	p.Release(second)
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func BenchmarkPrivate(b *testing.B) {
 	testenv.Root(b)
 	p, err := New(Options{})
