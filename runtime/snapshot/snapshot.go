@@ -1,0 +1,101 @@
+// Package snapshot keeps layers, immutable directories in overlayfs upper
+// format, and stacks them into the file trees that steps run on.
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/strata-build/strata/runtime/mount"
+	"github.com/strata-build/strata/runtime/store"
+)
+
+// Errors that callers tell apart.
+var (
+	// ErrNotFound says that there is no layer or active of that name.
+	ErrNotFound = errors.New("no such snapshot")
+	// ErrExists says that the layer or active of that name exists already.
+	ErrExists = errors.New("snapshot exists already")
+)
+
+// RefPrefix begins the refs of layers in the store: "layer:<id>".
+const RefPrefix = "layer:"
+
+// Ref returns the store's ref of a layer.
+func Ref(id string) store.Ref { return store.Ref(RefPrefix + id) }
+
+// Snapshotter keeps layers and makes trees of them.
+//
+//	Prepare ─▶ active ─┬─ Commit ─▶ layer ── Remove ─▶ gone
+//	NewLayer ─▶ active ┴─ Remove ─▶ gone
+//	View ─▶ view ── Remove ─▶ gone
+//
+// An active belongs to the process that made it and never outlives it: what
+// a killed process left is removed by Reap and never counts. A layer is
+// immutable and shared by all processes. Keys name actives and views within
+// one process and may be any string; layer ids must pass store.ValidName.
+// All methods may be called concurrently.
+type Snapshotter interface {
+	// Name is the driver's name: "overlay" or "copy".
+	Name() string
+	// Reason says why this driver is used, as one line.
+	Reason() string
+	// UserXattr reports whether layers mark opaque directories with
+	// user.overlay.opaque instead of trusted.overlay.opaque.
+	UserXattr() bool
+	// Prepare makes an active: a writable tree over the parents, which are
+	// layer ids, bottom first. The tree must be closed before Commit or
+	// Remove. ErrExists when the key is in use, ErrNotFound when a parent is
+	// not there.
+	Prepare(ctx context.Context, key string, parents []string) (mount.Tree, error)
+	// View makes a read-only tree of the layers.
+	View(ctx context.Context, key string, parents []string) (mount.Tree, error)
+	// NewLayer makes an active that is a bare directory, which the caller
+	// fills in overlay format.
+	NewLayer(ctx context.Context, key string) (dir string, err error)
+	// Commit turns an active into the layer id, which the process then
+	// leases (see store.Store.LeaseMade). When the layer exists already it
+	// stays as it is, the active is dropped, and the error is ErrExists.
+	Commit(ctx context.Context, id, key string) error
+	// Layer returns a committed layer's directory, or ErrNotFound.
+	Layer(id string) (dir string, err error)
+	// Remove removes this process's active or view of that key or, when
+	// there is none, the layer of that id. The files are deleted in the
+	// background. ErrNotFound when there is neither.
+	Remove(ctx context.Context, idOrKey string) error
+	// Walk calls fn for every layer, and for every active of any process.
+	Walk(ctx context.Context, fn func(Info) error) error
+	// Usage returns a layer's size on disk and its number of inodes. It is
+	// computed once per layer.
+	Usage(ctx context.Context, id string) (bytes, inodes int64, err error)
+	// Reap removes the actives of dead processes and the layers which a
+	// power loss may have damaged, and waits until all that was removed is
+	// deleted.
+	Reap(ctx context.Context) error
+	// Owner returns the layers as objects that store.Store.Collect removes.
+	Owner() store.Owner
+}
+
+// Info describes a layer or an active.
+type Info struct {
+	// ID is the layer's id; for an active, its directory's name.
+	ID string
+	// Active tells an active from a layer.
+	Active  bool
+	Created time.Time
+	// Dir is the directory in overlay format.
+	Dir string
+}
+
+// Options choose the driver.
+type Options struct {
+	// Driver is "overlay", "copy", or empty for overlay where it works and
+	// copy elsewhere.
+	Driver string
+	// UserXattr is to be set inside a user namespace.
+	UserXattr bool
+}
+
+// Open returns the snapshotter of a store.
+func Open(st *store.Store, o Options) (Snapshotter, error) { return nil, errors.ErrUnsupported }
