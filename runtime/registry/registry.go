@@ -17,15 +17,19 @@
 //
 // Nothing that a registry sends is taken for what it says: manifests and blobs
 // are verified by digest and size while they are read, and a reader reports a
-// mismatch as an error in the place of io.EOF. A host that answers https is
-// never asked over http, and only loopback hosts and those listed as insecure
-// are asked over http at all. Credentials never reach an error or a log.
+// mismatch as an error in the place of io.EOF. A host is asked over plain http
+// only if it is on the loopback or listed as insecure. Credentials never reach
+// an error.
 package registry
 
 import (
-	"context"
+	"fmt"
+	"math/rand/v2"
 	"net/http"
+	"sync"
 	"time"
+
+	"github.com/distribution/reference"
 )
 
 // Options configures a Client. The zero value is an anonymous client without
@@ -34,11 +38,12 @@ type Options struct {
 	// ConfigPaths are docker config.json files; the first that knows
 	// credentials for a host wins. Missing files are skipped.
 	ConfigPaths []string
-	// RegistriesConf are registries.conf files of version 2; later files
-	// override earlier ones by prefix. Missing files are skipped.
+	// RegistriesConf are registries.conf files of version 2, or directories of
+	// *.conf files; later ones override earlier ones by prefix. Missing files
+	// are skipped.
 	RegistriesConf []string
-	// CertDirs hold per-host directories with *.crt, client.cert and
-	// client.key, as /etc/docker/certs.d does.
+	// CertDirs hold per-host directories with *.crt, *.cert and *.key, as
+	// /etc/docker/certs.d does.
 	CertDirs []string
 	// Insecure lists hosts (host or host:port) and networks (CIDR) that may
 	// be spoken to without a valid certificate, or over plain http. Loopback
@@ -53,6 +58,9 @@ type Options struct {
 	// Backoff is the wait before the n-th retry, n counting from 1; nil means
 	// a growing wait with jitter, below ten seconds.
 	Backoff func(n int) time.Duration
+	// Stall is how long a connection may deliver nothing before it counts as
+	// cut; 0 means one minute.
+	Stall time.Duration
 	// Connections bounds the ranged connections for one big blob; 0 means 4.
 	Connections int
 	// RangeSize is the size of a ranged request; 0 means 8 MiB. A blob is
@@ -63,22 +71,69 @@ type Options struct {
 // Client talks to registries. It is safe for concurrent use, and holds tokens
 // and connections for as long as it lives.
 type Client struct {
-	opts Options
+	opts     Options
+	conf     *conf
+	keys     *keychain
+	hosts    *hosts
+	sessions sessionCache
+
+	mu    sync.Mutex
+	wrong map[wrongAnswer]bool
 }
 
 // New reads the configuration files and returns a client.
 func New(opts Options) (*Client, error) {
-	return &Client{opts: opts}, nil
+	opts = opts.withDefaults()
+	conf, err := loadConf(opts.RegistriesConf)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := newKeychain(opts.ConfigPaths)
+	if err != nil {
+		return nil, err
+	}
+	hosts, err := newHosts(opts)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{opts: opts, conf: conf, keys: keys, hosts: hosts, wrong: map[wrongAnswer]bool{}}, nil
 }
 
-// wait sleeps for d, or until ctx ends.
-func wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
+func (o Options) withDefaults() Options {
+	if o.Attempts <= 0 {
+		o.Attempts = 5
 	}
+	if o.Backoff == nil {
+		o.Backoff = backoff
+	}
+	if o.Stall <= 0 {
+		o.Stall = time.Minute
+	}
+	if o.Connections <= 0 {
+		o.Connections = 4
+	}
+	if o.RangeSize <= 0 {
+		o.RangeSize = 8 << 20
+	}
+	return o
+}
+
+// backoff waits 0.2, 0.6, 1.8, 5.4, … seconds, a quarter of it by chance: many
+// clients that were cut at once shall not come back at once.
+func backoff(n int) time.Duration {
+	d := 200 * time.Millisecond
+	for range n - 1 {
+		d = min(3*d, 8*time.Second)
+	}
+	return d + rand.N(d/4)
+}
+
+// ParseReference reads an image name as docker does: "debian" is
+// docker.io/library/debian:latest.
+func ParseReference(s string) (reference.Named, error) {
+	ref, err := reference.ParseNormalizedNamed(s)
+	if err != nil {
+		return nil, fmt.Errorf("%q is not an image name: %w", s, err)
+	}
+	return reference.TagNameOnly(ref), nil
 }
