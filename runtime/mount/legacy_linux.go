@@ -60,7 +60,7 @@ func (t Tree) mountPrivately(lower []string) (*os.File, error) {
 	}
 	// Any directory serves as the mount point, as the namespace is ours.
 	target := lower[len(lower)-1]
-	if err := unix.Mount("strata", target, "overlay", flags, data); err != nil {
+	if err := unix.Mount("overlay", target, "overlay", flags, data); err != nil {
 		return nil, &os.PathError{Op: "mount overlay of", Path: t.where(), Err: err}
 	}
 	fd, err := unix.OpenTree(unix.AT_FDCWD, target, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)

@@ -170,7 +170,7 @@ func newContext(fstype string) (*context, error) {
 		return nil, &os.PathError{Op: "open file system", Path: fstype, Err: err}
 	}
 	c := &context{fd: fd}
-	if err := unix.FsconfigSetString(fd, "source", "strata"); err != nil {
+	if err := unix.FsconfigSetString(fd, "source", fstype); err != nil {
 		defer c.close()
 		return nil, c.fail("set source of", fstype, err)
 	}
