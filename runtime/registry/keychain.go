@@ -189,20 +189,27 @@ type Credentials struct {
 
 // SaveCredentials keeps a login in a docker config.json, or in the credential
 // helper that the file names. The file is made if need be, readable by its
-// owner only.
-func SaveCredentials(configPath string, cred Credentials) error {
+// owner only. It returns true when the password stands in the file itself,
+// where anybody who reads it can decode it.
+func SaveCredentials(configPath string, cred Credentials) (plain bool, err error) {
 	file, err := openConfig(configPath)
 	if err != nil {
-		return err
+		return false, err
 	}
 	key := credentialKey(cred.Host)
-	err = file.GetCredentialsStore(key).Store(types.AuthConfig{
-		Username: cred.User, Password: cred.Password, ServerAddress: key,
-	})
-	if err != nil {
-		return fmt.Errorf("save credentials of %s in %s: %w", cred.Host, configPath, err)
+	auth := types.AuthConfig{Username: cred.User, Password: cred.Password, ServerAddress: key}
+	plain = file.CredentialsStore == "" && file.CredentialHelpers[key] == ""
+	if plain {
+		// The library's own file store writes a warning to standard error.
+		file.AuthConfigs[key] = auth
+		err = file.Save()
+	} else {
+		err = file.GetCredentialsStore(key).Store(auth)
 	}
-	return nil
+	if err != nil {
+		return false, fmt.Errorf("save credentials of %s in %s: %w", cred.Host, configPath, err)
+	}
+	return plain, nil
 }
 
 // EraseCredentials removes a login; it returns false if there was none.
