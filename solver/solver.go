@@ -2,7 +2,9 @@ package solver
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/moby/buildkit/client"
@@ -67,8 +69,91 @@ func (e *VertexError) Error() string { return fmt.Sprintf("%s: %v", e.Vertex.Nam
 func (e *VertexError) Unwrap() error { return e.Err }
 
 // Solve builds the targets. The outcome is there even when there is an error,
-// which joins the VertexError of each failed vertex, the first first, or is
-// the context's.
+// which joins the VertexError of each failed vertex, the first first, and the
+// cause of the context's end.
 func (s *Solver) Solve(ctx context.Context, req Request) (*Outcome, error) {
-	return &Outcome{Report: &Report{}}, ctx.Err()
+	p, err := s.plan(ctx, req)
+	if err != nil {
+		return &Outcome{Results: make([]Result, len(req.Targets)), Report: &Report{}}, err
+	}
+	defer p.display.close()
+	p.announce()
+	p.keySources()
+	p.loop()
+	outcome := p.outcome()
+	if err := context.Cause(ctx); err != nil {
+		return outcome, errors.Join(append(p.errs, err)...)
+	}
+	p.errs = append(p.errs, p.recordBuilds()...)
+	return outcome, errors.Join(p.errs...)
+}
+
+// plan prepares a build, or refuses it before anything of it ran.
+func (s *Solver) plan(ctx context.Context, req Request) (*plan, error) {
+	if req.Graph == nil {
+		req.Graph = &Graph{}
+	}
+	jobs := req.Jobs
+	if jobs < 1 {
+		jobs = runtime.GOMAXPROCS(0)
+	}
+	p := &plan{
+		Solver:    s,
+		ctx:       ctx,
+		req:       req,
+		nodes:     make([]node, req.Graph.Len()),
+		byKey:     map[identity]*node{},
+		slots:     jobs,
+		events:    make(chan func(), jobs),
+		recorders: make(chan struct{}, max(1, jobs/2)),
+	}
+	for _, t := range req.Targets {
+		if !t.Edge.Scratch() && !req.Graph.has(t.Edge.Vertex) {
+			return nil, fmt.Errorf("target %q is not in the graph", t.Name)
+		}
+		p.addTarget(t)
+	}
+	if err := p.ops(); err != nil {
+		return nil, err
+	}
+	p.display = newDisplay(ctx, req.Status)
+	return p, nil
+}
+
+// ops gets the op of every vertex, which refuses what is not supported.
+func (p *plan) ops() error {
+	var errs []error
+	for i := range p.nodes {
+		n := &p.nodes[i]
+		if n.v == nil {
+			continue
+		}
+		op, err := p.worker.Op(n.v)
+		if err != nil {
+			errs = append(errs, &VertexError{Vertex: n.v, Err: err})
+		}
+		n.op = op
+		n.forced = n.v.Meta.IgnoreCache || p.req.NoCache != nil && p.req.NoCache(n.v)
+	}
+	return errors.Join(errs...)
+}
+
+// outcome collects the results of the targets, and the report.
+func (p *plan) outcome() *Outcome {
+	out := &Outcome{Results: make([]Result, len(p.targets))}
+	for i, t := range p.targets {
+		if t.node == nil {
+			continue
+		}
+		if t.node.actual().state != done {
+			continue
+		}
+		result, err := t.node.output(t.Edge.Output)
+		if err != nil {
+			p.errs = append(p.errs, fmt.Errorf("target %q: %w", t.Name, err))
+		}
+		out.Results[i] = result
+	}
+	out.Report = p.report()
+	return out
 }

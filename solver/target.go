@@ -1,0 +1,143 @@
+package solver
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// keyers is how many keys of sources are made at the same time. They wait for
+// registries and for disks rather than for processors.
+const keyers = 16
+
+// unknownCost is what a vertex without an estimate is taken to cost.
+const unknownCost = time.Second
+
+// target is a Target in the course of one build.
+type target struct {
+	Target
+	node *node   // nil for scratch
+	cone []*node // all that the target is made of, inputs first
+
+	read       bool        // last is known
+	lastData   []byte      // the record of the last build, nil if there is none
+	last       *build      // the last build, empty if there is none
+	now        *build      // this build, once it is known that something is missing
+	comparison *comparison // of the two
+}
+
+// addTarget adds a target, and all that it is made of, to the plan.
+func (p *plan) addTarget(given Target) {
+	t := &target{Target: given}
+	p.targets = append(p.targets, t)
+	if given.Edge.Scratch() {
+		return
+	}
+	t.node = &p.nodes[given.Edge.Vertex.index]
+	t.cone = p.collect(given.Edge.Vertex)
+	t.node.targets = append(t.node.targets, t)
+}
+
+// collect returns a vertex and everything below it, inputs first.
+func (p *plan) collect(root *Vertex) []*node {
+	var cone []*node
+	const entered, left = 1, 2
+	seen := make(map[*Vertex]uint8)
+	stack := []*Vertex{root}
+	for len(stack) > 0 {
+		v := stack[len(stack)-1]
+		if seen[v] != 0 {
+			stack = stack[:len(stack)-1]
+			if seen[v] == entered {
+				seen[v] = left
+				cone = append(cone, p.addNode(v))
+			}
+			continue
+		}
+		seen[v] = entered
+		for i := len(v.Inputs) - 1; i >= 0; i-- {
+			if in := v.Inputs[i].Vertex; seen[in] == 0 {
+				stack = append(stack, in)
+			}
+		}
+	}
+	return cone
+}
+
+// addNode returns the node of a vertex whose inputs have theirs.
+func (p *plan) addNode(v *Vertex) *node {
+	n := &p.nodes[v.index]
+	if n.v != nil {
+		return n
+	}
+	n.v = v
+	n.inputs = make([]*node, len(v.Inputs))
+	n.missing = len(v.Inputs)
+	for i, in := range v.Inputs {
+		n.inputs[i] = &p.nodes[in.Vertex.index]
+		n.inputs[i].users = append(n.inputs[i].users, n)
+	}
+	return n
+}
+
+// keySources makes the keys of everything that has no inputs.
+func (p *plan) keySources() {
+	var sources []*node
+	for i := range p.nodes {
+		if n := &p.nodes[i]; n.v != nil && len(n.inputs) == 0 {
+			sources = append(sources, n)
+		}
+	}
+	var next atomic.Int64
+	for range min(keyers, len(sources)) {
+		p.spawn(func() func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(sources) {
+					return func() {}
+				}
+				p.keySource(sources[i])
+			}
+		})
+	}
+}
+
+func (p *plan) keySource(n *node) {
+	stop := p.showSlow(n)
+	key, err := n.op.Key(p.ctx)
+	stop()
+	p.post(func() { p.setKey(n, key, err) })
+}
+
+// weigh gives everything that a target is made of its priority: the estimated
+// time from its start to the target's end.
+func (p *plan) weigh(t *target) {
+	cost := p.costs(t)
+	for i := len(t.cone) - 1; i >= 0; i-- {
+		n := t.cone[i]
+		n.priority = max(n.priority, cost(n.v))
+		for _, in := range n.inputs {
+			longest := n.priority + cost(in.v)
+			in.priority = max(in.priority, longest)
+			in.actual().priority = max(in.actual().priority, longest)
+		}
+	}
+	p.queue.reorder()
+}
+
+// costs returns the estimate to go by: the caller's, or how long the step of
+// that name took when it ran last.
+func (p *plan) costs(t *target) func(*Vertex) time.Duration {
+	if p.req.Cost != nil {
+		return p.req.Cost
+	}
+	durations := map[string]time.Duration{}
+	for _, step := range p.previous(t).Steps {
+		durations[step.Name] = max(durations[step.Name], step.Duration)
+	}
+	return func(v *Vertex) time.Duration {
+		if d := durations[v.Name]; d > 0 {
+			return d
+		}
+		return unknownCost
+	}
+}
