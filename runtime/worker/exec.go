@@ -1,0 +1,421 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/solver/pb"
+	digest "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/strata-build/strata/runtime/cgroup"
+	"github.com/strata-build/strata/runtime/executor"
+	"github.com/strata-build/strata/runtime/fileop"
+	"github.com/strata-build/strata/runtime/network"
+	"github.com/strata-build/strata/runtime/rootfs"
+	"github.com/strata-build/strata/solver"
+)
+
+// execOp runs a command on trees of its inputs.
+type execOp struct {
+	w        *Worker
+	v        *solver.Vertex
+	op       *pb.ExecOp
+	platform ocispec.Platform
+}
+
+func newExecOp(w *Worker, v *solver.Vertex, op *pb.ExecOp) (solver.Op, error) {
+	o := &execOp{w: w, v: v, op: op, platform: w.opt.Platform}
+	if p := v.Op.Platform; p != nil {
+		o.platform = platforms.Normalize(p.Spec())
+	}
+	return o, o.check()
+}
+
+// check refuses what cannot run, before anything runs.
+func (o *execOp) check() error {
+	op := o.op
+	if op.Meta == nil || len(op.Meta.Args) == 0 {
+		return errors.New("an exec without a command")
+	}
+	if len(op.CdiDevices) > 0 {
+		return fmt.Errorf("the device %s: CDI devices are not supported", op.CdiDevices[0].Name)
+	}
+	if op.Security == pb.SecurityMode_INSECURE && !o.w.opt.AllowInsecure {
+		return errors.New("the step asks for insecure mode (all privileges): allow it with --allow security.insecure")
+	}
+	if op.Network == pb.NetMode_HOST && !o.w.opt.AllowHostNetwork {
+		return errors.New("the step asks for the host's network: allow it with --allow network.host or --network host")
+	}
+	if _, known := pb.SecurityMode_name[int32(op.Security)]; !known {
+		return fmt.Errorf("security mode %d is not known", op.Security)
+	}
+	if _, known := pb.NetMode_name[int32(op.Network)]; !known {
+		return fmt.Errorf("network mode %d is not known", op.Network)
+	}
+	return o.checkMounts()
+}
+
+func (o *execOp) checkMounts() error {
+	root := false
+	for _, m := range o.op.Mounts {
+		if m.Input < -1 || m.Input >= int64(len(o.v.Inputs)) {
+			return fmt.Errorf("the mount at %s reads input %d of %d", m.Dest, m.Input, len(o.v.Inputs))
+		}
+		switch m.MountType {
+		case pb.MountType_BIND, pb.MountType_CACHE, pb.MountType_TMPFS, pb.MountType_SECRET, pb.MountType_SSH:
+		default:
+			return fmt.Errorf("the mount at %s is of kind %s, which is not supported", m.Dest, m.MountType)
+		}
+		root = root || m.Dest == pb.RootMount
+	}
+	if !root {
+		return errors.New("an exec without a root file system")
+	}
+	return nil
+}
+
+// Key implements solver.Op. Every field decides the result but the proxies,
+// which a build takes from its surroundings, as in docker.
+func (o *execOp) Key(context.Context) (solver.Key, error) {
+	op := proto.Clone(o.op).(*pb.ExecOp)
+	op.Meta.ProxyEnv = nil
+	platform := platforms.FormatAll(o.platform)
+	d, err := messageKey("exec", platform, op)
+	return solver.Key{Digest: d, Facts: execFacts(o.op, platform)}, err
+}
+
+// InputKey implements solver.Op. A read-only mount of one path counts with
+// what is below that path; everything else with the whole tree.
+func (o *execOp) InputKey(ctx context.Context, i int, in solver.Result) (digest.Digest, error) {
+	var selectors []string
+	for _, m := range o.op.Mounts {
+		if m.Input != int64(i) {
+			continue
+		}
+		whole := path.Join("/", m.Selector) == "/" || m.MountType != pb.MountType_BIND
+		if whole || !m.Readonly && m.Output != int64(pb.SkipOutput) || m.ContentCache == pb.MountContentCache_OFF {
+			return o.w.chainDigest(ctx, resultOf(in))
+		}
+		selectors = append(selectors, m.Selector)
+	}
+	src, closeSource, err := o.w.source(ctx, resultOf(in))
+	if err != nil {
+		return "", err
+	}
+	parts := []string{"selection"}
+	for _, sel := range selectors {
+		d, err := fileop.Digest(ctx, src, &pb.FileActionCopy{Src: sel, Dest: "/", FollowSymlink: true, Mode: -1, Timestamp: -1})
+		if err != nil {
+			return "", errors.Join(err, closeSource())
+		}
+		parts = append(parts, d.String())
+	}
+	return keyOf(parts...), closeSource()
+}
+
+// Run implements solver.Op.
+func (o *execOp) Run(ctx context.Context, in []solver.Result, p solver.Progress) (results []solver.Result, err error) {
+	if err := o.checkPlatform(); err != nil {
+		return nil, err
+	}
+	run := &execRun{execOp: o, in: in, progress: p}
+	defer func() { err = errors.Join(err, run.close()) }()
+	if err := run.mount(ctx); err != nil {
+		return nil, err
+	}
+	if err := run.execute(ctx); err != nil {
+		return nil, err
+	}
+	return run.commit(ctx)
+}
+
+// checkPlatform says what is missing to run a foreign platform's programs.
+func (o *execOp) checkPlatform() error {
+	if o.platform.OS != "linux" {
+		return fmt.Errorf("the step is for %s, and strata runs Linux steps only", platforms.FormatAll(o.platform))
+	}
+	if platforms.Default().Match(o.platform) {
+		return nil
+	}
+	emulator, ok := emulators[o.platform.Architecture]
+	if ok {
+		data, err := os.ReadFile(filepath.Join(o.w.opt.EmulatorDir, "qemu-"+emulator))
+		if err == nil && strings.HasPrefix(string(data), "enabled") {
+			return nil
+		}
+	}
+	return fmt.Errorf("the step is for %s, and this machine is linux/%s without an emulator for it: "+
+		"install one with binfmt support (Debian: qemu-user-static), or cross-compile in a stage for the build platform",
+		platforms.FormatAll(o.platform), runtime.GOARCH)
+}
+
+// emulators are QEMU's names of Go's architectures.
+var emulators = map[string]string{
+	"386": "i386", "amd64": "x86_64", "arm": "arm", "arm64": "aarch64", "loong64": "loongarch64",
+	"mips64": "mips64", "mips64le": "mips64el", "ppc64le": "ppc64le", "riscv64": "riscv64", "s390x": "s390x",
+}
+
+// execRun is one run of an exec: what it has opened, in order.
+type execRun struct {
+	*execOp
+	in       []solver.Result
+	progress solver.Progress
+
+	root     *mounted
+	mounts   []*mounted
+	env      []string
+	network  *network.Namespace
+	releases []func() error // run last to first
+}
+
+// mounted is one mount of the op with what backs it.
+type mounted struct {
+	m      *pb.Mount
+	file   *os.File // a detached mount
+	active *active  // what a writable mount writes to; nil for others
+	layers []string // the layers that active stands on
+	// readonly refuses writes.
+	readonly bool
+}
+
+// onClose registers what is undone when the run has ended.
+func (r *execRun) onClose(fn func() error) { r.releases = append(r.releases, fn) }
+
+func (r *execRun) close() error {
+	var errs []error
+	for _, fn := range slices.Backward(r.releases) {
+		errs = append(errs, fn())
+	}
+	return errors.Join(errs...)
+}
+
+// execute runs the command and judges its exit code.
+func (r *execRun) execute(ctx context.Context) error {
+	spec, err := r.spec(ctx)
+	if err != nil {
+		return err
+	}
+	log, err := r.openLog()
+	if err != nil {
+		return err
+	}
+	spec.Stdout, spec.Stderr = log.tee(r.progress.Stdout()), log.tee(r.progress.Stderr())
+	exec, err := r.w.opt.Executor()
+	if err != nil {
+		return err
+	}
+	status, err := exec.Run(ctx, spec)
+	if err == nil && r.valid(status.ExitCode) {
+		return log.discard()
+	}
+	if closeErr := log.keep(); closeErr != nil {
+		err = errors.Join(err, closeErr)
+	}
+	if err != nil && ctx.Err() != nil {
+		return err
+	}
+	return &StepError{Args: r.op.Meta.Args, Status: status, Log: log.path(), Tail: log.tail(), Err: err}
+}
+
+func (r *execRun) valid(code int) bool {
+	if len(r.op.Meta.ValidExitCodes) == 0 {
+		return code == 0
+	}
+	return slices.Contains(r.op.Meta.ValidExitCodes, int32(code))
+}
+
+// StepError says how a step failed. Its message is one line; cmd shows the
+// rest below it.
+type StepError struct {
+	Args   []string
+	Status executor.Status
+	// Log is the file with all of the step's output, Tail its last lines.
+	Log  string
+	Tail []byte
+	// Err is set when the command could not be run at all.
+	Err error
+}
+
+// Error implements error.
+func (e *StepError) Error() string {
+	switch {
+	case e.Err != nil:
+		return e.Err.Error()
+	case e.Status.OOMKilled:
+		return "the step was killed: it used more memory than it is allowed"
+	case e.Status.Signal != 0:
+		return fmt.Sprintf("the step was killed by %s (exit code %d)", e.Status.Signal, e.Status.ExitCode)
+	}
+	return fmt.Sprintf("the step ended with exit code %d", e.Status.ExitCode)
+}
+
+// Unwrap returns what kept the command from running.
+func (e *StepError) Unwrap() error { return e.Err }
+
+// spec describes the process.
+func (r *execRun) spec(ctx context.Context) (*executor.Spec, error) {
+	meta := r.op.Meta
+	root := r.root.active
+	user, cwd, err := r.userAndCwd()
+	if err != nil {
+		return nil, err
+	}
+	spec := &executor.Spec{
+		Root:         r.root.file,
+		ReadonlyRoot: r.root.readonly,
+		Hostname:     meta.Hostname,
+		Command: executor.Command{
+			Args: meta.Args, Cwd: cwd, User: user,
+			Security: executor.Security{Privileged: r.op.Security == pb.SecurityMode_INSECURE},
+		},
+	}
+	if spec.Hostname == "" {
+		spec.Hostname = defaultHostname
+	}
+	if root == nil && !r.root.readonly {
+		return nil, errors.New("the root file system of the step is neither writable nor read-only")
+	}
+	for _, l := range meta.Ulimit {
+		spec.Rlimits = append(spec.Rlimits, executor.Rlimit{Name: l.Name, Soft: uint64(l.Soft), Hard: uint64(l.Hard)})
+	}
+	if err := r.connect(ctx, spec); err != nil {
+		return nil, err
+	}
+	for _, m := range r.mounts {
+		spec.Mounts = append(spec.Mounts, executor.Mount{
+			Target: path.Join("/", r.absolute(m.m.Dest)), Source: m.file, ReadOnly: m.readonly,
+		})
+	}
+	if spec.Env, err = r.environment(ctx); err != nil {
+		return nil, err
+	}
+	return spec, r.limit(ctx, spec)
+}
+
+// absolute resolves a mount's destination as BuildKit does: relative to the
+// working directory.
+func (r *execRun) absolute(dest string) string {
+	if path.IsAbs(dest) {
+		return dest
+	}
+	return path.Join("/", r.op.Meta.Cwd, dest)
+}
+
+// userAndCwd looks the user up in the root file system, and makes the working
+// directory where it is missing, as BuildKit does.
+func (r *execRun) userAndCwd() (rootfs.User, string, error) {
+	root, err := rootfs.Open(r.root.file)
+	if err != nil {
+		return rootfs.User{}, "", err
+	}
+	defer root.Close()
+	user, err := root.LookupUser(r.op.Meta.User)
+	if err != nil {
+		return rootfs.User{}, "", fmt.Errorf("user %q of the step: %w", r.op.Meta.User, err)
+	}
+	cwd := path.Join("/", r.op.Meta.Cwd)
+	if r.root.readonly {
+		return user, cwd, nil
+	}
+	if err := root.MkdirAll(cwd, rootfs.MkdirOptions{Mode: 0o755}); err != nil {
+		return rootfs.User{}, "", fmt.Errorf("create working directory: %w", err)
+	}
+	return user, cwd, nil
+}
+
+// environment is the op's, the secrets', and what every process needs.
+func (r *execRun) environment(ctx context.Context) ([]string, error) {
+	env := slices.Clone(r.op.Meta.Env)
+	if p := r.op.Meta.ProxyEnv; p != nil {
+		env = append(env, proxyEnv(p)...)
+	}
+	for _, s := range r.op.Secretenv {
+		value, err := r.w.opt.Secrets.Secret(ctx, s.ID)
+		if errors.Is(err, ErrNoSecret) && s.Optional {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("secret %q for the variable %s: %w; give it with --secret id=%s", s.ID, s.Name, err, s.ID)
+		}
+		env = append(env, s.Name+"="+string(value))
+	}
+	return append(env, r.env...), nil
+}
+
+func proxyEnv(p *pb.ProxyEnv) []string {
+	var env []string
+	for _, v := range []struct{ name, value string }{
+		{"HTTP_PROXY", p.HttpProxy}, {"HTTPS_PROXY", p.HttpsProxy}, {"FTP_PROXY", p.FtpProxy},
+		{"NO_PROXY", p.NoProxy}, {"ALL_PROXY", p.AllProxy},
+	} {
+		if v.value != "" {
+			env = append(env, v.name+"="+v.value, strings.ToLower(v.name)+"="+v.value)
+		}
+	}
+	return env
+}
+
+// limit applies the limits that the definition's metadata asks for.
+func (r *execRun) limit(ctx context.Context, spec *executor.Spec) error {
+	l := r.v.Meta.GetLinuxResources()
+	if l == nil {
+		return nil
+	}
+	h, err := r.w.opt.Cgroups()
+	if err != nil {
+		return err
+	}
+	if h == nil {
+		return errors.New("the step has resource limits, and this machine has no control groups")
+	}
+	g, err := h.Create(cgroup.Config{Name: r.w.newKey("strata-step"), Resources: cgroup.Resources{
+		Memory: l.Memory, MemorySwap: l.MemorySwap, CPUShares: l.CpuShares, CPUPeriod: l.CpuPeriod,
+		CPUQuota: l.CpuQuota, CPUSetCPUs: l.CpusetCpus, CPUSetMems: l.CpusetMems,
+	}})
+	if err != nil {
+		return err
+	}
+	spec.Cgroup = g
+	r.onClose(func() error { return errors.Join(g.Delete(context.WithoutCancel(ctx)), g.Close()) })
+	return nil
+}
+
+// commit makes the layers of the outputs, in order.
+func (r *execRun) commit(ctx context.Context) ([]solver.Result, error) {
+	outputs := map[int64]*Result{}
+	for _, m := range append([]*mounted{r.root}, r.mounts...) {
+		if m.m.Output < 0 {
+			continue
+		}
+		if m.active == nil { // read-only: what went in comes out
+			outputs[m.m.Output] = &Result{Layers: m.layers}
+			continue
+		}
+		id, err := m.active.commit(ctx)
+		if err != nil {
+			return nil, err
+		}
+		m.active = nil
+		r.w.made(r.v, id)
+		outputs[m.m.Output] = &Result{Layers: append(m.layers[:len(m.layers):len(m.layers)], id)}
+	}
+	results := make([]solver.Result, len(outputs))
+	for i := range results {
+		res, ok := outputs[int64(i)]
+		if !ok {
+			return nil, fmt.Errorf("the step has %d outputs, but none is number %d", len(outputs), i)
+		}
+		results[i] = res
+	}
+	return results, nil
+}
