@@ -323,19 +323,9 @@ func tmpfs(t *testing.T) {
 	}
 }
 
-// attach runs on a thread with a mount namespace of its own, so that the
-// test leaves nothing mounted.
 func attach(t *testing.T) {
 	target := t.TempDir()
-	mount.OnThrowawayThread(func() {
-		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
-			t.Error(err)
-			return
-		}
-		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			t.Error(err)
-			return
-		}
+	mounttest.InMountNamespace(t, func() {
 		m, err := mount.Tmpfs(mount.TmpfsOptions{})
 		if err != nil {
 			t.Error(err)
