@@ -4,20 +4,43 @@
 //
 // The destination is an open rootfs.Root. The source of a copy is a Tree:
 // another root, or the files that a scan selected in a user's directory, read
-// in place. No path is used as a string once these are open.
+// in place. Paths are resolved inside these, and then opened component by
+// component without following a symlink, so that neither a hostile image nor a
+// hostile action leads out of them.
+//
+// # A copy
+//
+// One goroutine walks the source. It resolves wildcards and patterns, makes
+// directories, links and devices, and hands each regular file to one of two
+// writers, which create it, copy (and, where the source knows the digest,
+// verify) the contents, and set its attributes:
+//
+//	walk ──▶ level: source Dir + destination Dir ──▶ [queue] ──▶ 2 writers
+//	                 │                                            │
+//	                 └── references: the walk and each queued file ┘
+//
+// A level is a directory pair. It is closed, and the attributes of the
+// directory are set, when the last file in it is written: by then its
+// modification time changes no more. A directory that is only on the way to
+// what the patterns select is made when the first such file comes.
+//
+// Where this package differs from BuildKit on purpose: block devices stay
+// block devices; a directory on the way gets the time of its source, not of
+// the build; removing a dangling symlink is not an error; what a two-match
+// wildcard writes twice is well defined as the last one.
 package fileop
 
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 
-	"github.com/moby/buildkit/solver/pb"
-	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"github.com/strata-build/strata/runtime/rootfs"
 )
-
-var errLanding = errors.New("fileop: being written")
 
 // ErrNotFound is wrapped by the errors about a source or a required path that
 // does not exist.
@@ -50,33 +73,39 @@ type Progress struct {
 	Bytes int64
 }
 
-// Copy copies what a selects in src onto dst.
-func Copy(ctx context.Context, dst *rootfs.Root, src Tree, a *pb.FileActionCopy, o Options) error {
-	return errLanding
+func (o *Options) warn(format string, args ...any) {
+	if o.Warn != nil {
+		o.Warn(fmt.Sprintf(format, args...))
+	}
 }
 
-// Mkdir makes a directory.
-func Mkdir(ctx context.Context, dst *rootfs.Root, a *pb.FileActionMkDir, o Options) error {
-	return errLanding
+// notFound says that p does not exist, when that is what err means.
+func notFound(p string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return fmt.Errorf("%q: %w", p, ErrNotFound)
+	}
+	return err
 }
 
-// Mkfile writes a file, replacing what is there.
-func Mkfile(ctx context.Context, dst *rootfs.Root, a *pb.FileActionMkFile, o Options) error {
-	return errLanding
+// timespec is an LLB timestamp, in nanoseconds; nil when none was given.
+func timespec(ns int64) *unix.Timespec {
+	if ns == -1 {
+		return nil
+	}
+	ts := unix.NsecToTimespec(ns)
+	return &ts
 }
 
-// Symlink makes a symlink.
-func Symlink(ctx context.Context, dst *rootfs.Root, a *pb.FileActionSymlink, o Options) error {
-	return errLanding
+// cause is what happened, without the names of temporary files.
+func cause(err error) error {
+	var link *os.LinkError
+	if errors.As(err, &link) {
+		return link.Err
+	}
+	return err
 }
 
-// Rm removes files and directories.
-func Rm(ctx context.Context, dst *rootfs.Root, a *pb.FileActionRm) error {
-	return errLanding
-}
-
-// Digest returns a digest of just what a selects in src: names, types, modes,
-// owners, link targets, extended attributes and contents, but no times.
-func Digest(ctx context.Context, src Tree, a *pb.FileActionCopy) (digest.Digest, error) {
-	return "", errLanding
+// fail names the operation and the path of an error that has no path.
+func fail(op, p string, err error) error {
+	return &os.PathError{Op: op, Path: p, Err: err}
 }

@@ -1,11 +1,9 @@
 package fileop
 
 import (
-	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/strata-build/strata/runtime/rootfs"
 )
 
 // Tree is what a copy reads from. It is safe for concurrent use.
@@ -26,11 +24,13 @@ type Dir interface {
 	Lookup(name string) (Node, error)
 	// Sub opens a sub-directory, which outlives this handle.
 	Sub(name string) (Dir, error)
-	// Open opens the regular file n, an entry of this directory, for reading.
-	Open(n *Node) (*os.File, error)
-	// Xattrs returns the extended attributes of an entry, or of the directory
-	// itself when n is nil. f is the open file, when there is one.
-	Xattrs(n *Node, f *os.File) ([]Xattr, error)
+	// Open opens the regular file n, an entry of this directory, for reading,
+	// and returns the descriptor, which the caller closes.
+	Open(n *Node) (int, error)
+	// Xattrs returns the extended attributes that a copy takes along: of the
+	// entry n, or of the directory itself when n is nil. fd is the open file,
+	// or -1.
+	Xattrs(n *Node, fd int) ([]Xattr, error)
 	Close() error
 }
 
@@ -54,23 +54,36 @@ type Node struct {
 	Sum *[32]byte
 }
 
+// Type is the S_IFMT bits.
+func (n *Node) Type() uint32 { return n.Mode & unix.S_IFMT }
+
+// IsDir tells a directory.
+func (n *Node) IsDir() bool { return n.Type() == unix.S_IFDIR }
+
+// IsRegular tells a regular file.
+func (n *Node) IsRegular() bool { return n.Type() == unix.S_IFREG }
+
+// IsLink tells a symlink.
+func (n *Node) IsLink() bool { return n.Type() == unix.S_IFLNK }
+
+// inode identifies what hard links share.
+func (n *Node) inode() inode { return inode{n.Dev, n.Ino} }
+
+type inode struct{ dev, ino uint64 }
+
 // Xattr is one extended attribute.
 type Xattr struct {
 	Name, Value string
 }
 
-// RootOptions say how RootTree reads.
-type RootOptions struct {
-	// SingleID is set when owners and devices are recorded as overrides.
-	SingleID bool
+// PortableXattr tells whether an extended attribute belongs to the contents of
+// a file: not the security label of this machine, not overlayfs's marks, and
+// not the overrides, which a hostile file could otherwise carry into a layer.
+func PortableXattr(name string) bool {
+	switch {
+	case strings.HasPrefix(name, "trusted.overlay."), strings.HasPrefix(name, "user.overlay."),
+		strings.HasPrefix(name, "user.strata."), strings.HasPrefix(name, "com.apple."):
+		return false
+	}
+	return name != "security.selinux" && name != "security.ima" && name != "security.evm"
 }
-
-// RootTree is the tree of an open root, which stays the caller's.
-func RootTree(r *rootfs.Root, o RootOptions) Tree { return rootTree{r, o} }
-
-type rootTree struct {
-	root *rootfs.Root
-	o    RootOptions
-}
-
-func (t rootTree) Root() (Dir, error) { return nil, errLanding }
