@@ -104,8 +104,8 @@ type DockerfileRequest struct {
 	Dockerfile *schema.Dockerfile
 	// Context is the absolute directory that is its main build context.
 	Context string
-	// Platform is the target platform, nil when none was asked for.
-	Platform *ocispecs.Platform
+	// Platform is the target platform.
+	Platform ocispecs.Platform
 	// Options are those of the compilation; Args hold those of the image
 	// too.
 	Options Options

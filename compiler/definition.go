@@ -1,0 +1,176 @@
+package compiler
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/moby/buildkit/solver/pb"
+	digest "github.com/opencontainers/go-digest"
+	"google.golang.org/protobuf/proto"
+)
+
+// The schemes of the sources whose names a plan gives out.
+const (
+	localScheme  = "local://"
+	layoutScheme = "oci-layout://"
+)
+
+// vertex is an op of a decoded definition.
+type vertex struct {
+	dgst digest.Digest
+	op   *pb.Op
+	raw  []byte
+}
+
+// graph is a decoded definition. Vertices are in the order of the definition,
+// which has inputs first.
+type graph struct {
+	vertices []*vertex
+	byDigest map[digest.Digest]*vertex
+	root     *pb.Input // nil: the empty result
+}
+
+// decode reads a definition, and checks that every input is there before it
+// is used.
+func decode(def *pb.Definition) (*graph, error) {
+	g := &graph{byDigest: map[digest.Digest]*vertex{}}
+	if def == nil || len(def.Def) == 0 {
+		return g, nil
+	}
+	for i, dt := range def.Def {
+		v := &vertex{dgst: digest.FromBytes(dt), op: &pb.Op{}, raw: dt}
+		if err := proto.Unmarshal(dt, v.op); err != nil {
+			return nil, fmt.Errorf("parse op %d: %w", i, err)
+		}
+		for _, in := range v.op.Inputs {
+			if in == nil || g.byDigest[digest.Digest(in.Digest)] == nil {
+				return nil, fmt.Errorf("op %d (%s) has an input that does not come before it", i, v.dgst)
+			}
+		}
+		if i == len(def.Def)-1 {
+			if v.op.Op != nil || len(v.op.Inputs) != 1 {
+				return nil, errors.New("the definition does not end with a pointer to its result")
+			}
+			g.root = v.op.Inputs[0]
+			return g, nil
+		}
+		g.vertices = append(g.vertices, v)
+		g.byDigest[v.dgst] = v
+	}
+	return g, nil
+}
+
+// edit is a change of an op; it reports whether it made one.
+type edit func(op *pb.Op) bool
+
+// rewrite applies an edit to each op of a definition. Digests of what
+// changed, and of all that is above it, follow; the rest stays byte for byte.
+func rewrite(def *pb.Definition, change edit) (*pb.Definition, error) {
+	g, err := decode(def)
+	if err != nil || g.root == nil {
+		return def, err
+	}
+	renamed := map[string]string{}
+	out := &pb.Definition{Def: make([][]byte, 0, len(def.Def))}
+	for _, v := range append(g.vertices, &vertex{op: &pb.Op{Inputs: []*pb.Input{g.root}}, raw: def.Def[len(def.Def)-1]}) {
+		dt, err := v.rewrite(change, renamed)
+		if err != nil {
+			return nil, err
+		}
+		out.Def = append(out.Def, dt)
+	}
+	out.Metadata = make(map[string]*pb.OpMetadata, len(def.Metadata))
+	for dgst, meta := range def.Metadata {
+		out.Metadata[newName(renamed, dgst)] = meta
+	}
+	if def.Source != nil {
+		out.Source = &pb.Source{Infos: def.Source.Infos, Locations: make(map[string]*pb.Locations, len(def.Source.Locations))}
+		for dgst, locs := range def.Source.Locations {
+			out.Source.Locations[newName(renamed, dgst)] = locs
+		}
+	}
+	return out, nil
+}
+
+// rewrite is the op with its change and the new digests of its inputs. It
+// notes the op's own new digest.
+func (v *vertex) rewrite(change edit, renamed map[string]string) ([]byte, error) {
+	changed := v.op.Op != nil && change(v.op)
+	for _, in := range v.op.Inputs {
+		if name, ok := renamed[in.Digest]; ok {
+			in.Digest, changed = name, true
+		}
+	}
+	if !changed {
+		return v.raw, nil
+	}
+	dt, err := proto.MarshalOptions{Deterministic: true}.Marshal(v.op)
+	if err != nil {
+		return nil, fmt.Errorf("marshal op: %w", err)
+	}
+	renamed[digest.FromBytes(v.raw).String()] = digest.FromBytes(dt).String()
+	return dt, nil
+}
+
+func newName(renamed map[string]string, dgst string) string {
+	if name, ok := renamed[dgst]; ok {
+		return name
+	}
+	return dgst
+}
+
+// WithLocalUnique returns the definition with local.unique of its local
+// sources set to id. An engine that serves several clients takes equal ops
+// of two of them for one vertex, so a definition goes there with an id that
+// nobody else has.
+func WithLocalUnique(def *pb.Definition, id string) (*pb.Definition, error) {
+	return rewrite(def, func(op *pb.Op) bool {
+		src := op.GetSource()
+		if src == nil || !strings.HasPrefix(src.Identifier, localScheme) {
+			return false
+		}
+		if src.Attrs == nil {
+			src.Attrs = map[string]string{}
+		}
+		src.Attrs[pb.AttrLocalUniqueID] = id
+		return true
+	})
+}
+
+// rename gives the local sources and layouts of a definition other names.
+func rename(def *pb.Definition, locals, stores map[string]string) (*pb.Definition, error) {
+	return rewrite(def, func(op *pb.Op) bool {
+		src := op.GetSource()
+		if src == nil {
+			return false
+		}
+		if name, ok := strings.CutPrefix(src.Identifier, localScheme); ok && locals[name] != "" {
+			changed := locals[name] != name
+			src.Identifier = localScheme + locals[name]
+			return changed
+		}
+		if name := src.Attrs[pb.AttrOCILayoutStoreID]; stores[name] != "" && stores[name] != name {
+			src.Attrs[pb.AttrOCILayoutStoreID] = stores[name]
+			return true
+		}
+		return false
+	})
+}
+
+// sources lists the names of the local sources and stores of a definition.
+func (g *graph) sources() (locals, stores []string) {
+	for _, v := range g.vertices {
+		src := v.op.GetSource()
+		if src == nil {
+			continue
+		}
+		if name, ok := strings.CutPrefix(src.Identifier, localScheme); ok {
+			locals = append(locals, name)
+		}
+		if name := src.Attrs[pb.AttrOCILayoutStoreID]; name != "" {
+			stores = append(stores, name)
+		}
+	}
+	return locals, stores
+}
