@@ -1,0 +1,206 @@
+package dockerfilecompat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/client/llb/sourceresolver"
+	"github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/apicaps"
+	digest "github.com/opencontainers/go-digest"
+	fstypes "github.com/tonistiigi/fsutil/types"
+)
+
+// Remote reads files of contexts that are not on this machine.
+type Remote interface {
+	// ReadFile returns a file of what a definition (a git or http source)
+	// makes; fs.ErrNotExist when there is none.
+	ReadFile(ctx context.Context, def *pb.Definition, name string) ([]byte, error)
+}
+
+// gateway answers what BuildKit's Dockerfile packages ask of their daemon.
+type gateway struct {
+	opts   map[string]string
+	meta   llb.ImageMetaResolver
+	locals map[string]string // directories by the name of the local source
+	texts  map[string][]byte // files that are given in place, by name
+	remote Remote
+
+	mu       sync.Mutex
+	warnings []Warning
+}
+
+var _ client.Client = (*gateway)(nil)
+
+// maxFile bounds what is read of a Dockerfile or an ignore file.
+const maxFile = 16 << 20
+
+// BuildOpts implements client.Client.
+func (g *gateway) BuildOpts() client.BuildOpts {
+	all := pb.Caps.CapSet(pb.Caps.All())
+	return client.BuildOpts{Opts: g.opts, LLBCaps: all, Caps: apicaps.CapSet{}, Product: "strata"}
+}
+
+// Solve implements client.Client for the only kind of request that the
+// Dockerfile packages make: the files of one source.
+func (g *gateway) Solve(_ context.Context, req client.SolveRequest) (*client.Result, error) {
+	if req.Definition == nil {
+		return nil, errors.New("a front end other than the built-in one is not supported")
+	}
+	name, err := localName(req.Definition)
+	if err != nil {
+		return nil, err
+	}
+	res := client.NewResult()
+	res.SetRef(&reference{g: g, def: req.Definition, local: name})
+	return res, nil
+}
+
+// localName returns the name of the local source that a definition is, or ""
+// for a definition of another kind.
+func localName(def *pb.Definition) (string, error) {
+	for _, data := range def.Def {
+		var op pb.Op
+		if err := op.UnmarshalVT(data); err != nil {
+			return "", fmt.Errorf("read definition: %w", err)
+		}
+		if src := op.GetSource(); src != nil {
+			if name, ok := strings.CutPrefix(src.Identifier, "local://"); ok {
+				return name, nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// ResolveImageConfig implements client.Client.
+func (g *gateway) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
+	return g.meta.ResolveImageConfig(ctx, ref, opt)
+}
+
+// ResolveSourceMetadata implements sourceresolver.MetaResolver.
+func (g *gateway) ResolveSourceMetadata(_ context.Context, op *pb.SourceOp, _ sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
+	return nil, fmt.Errorf("the date of the source %s cannot be asked for: give SOURCE_DATE_EPOCH as a number", op.Identifier)
+}
+
+// Inputs implements client.Client.
+func (g *gateway) Inputs(context.Context) (map[string]llb.State, error) { return nil, nil }
+
+// NewContainer implements client.Client.
+func (g *gateway) NewContainer(context.Context, client.NewContainerRequest) (client.Container, error) {
+	return nil, errors.New("containers of a front end are not supported")
+}
+
+// Warn implements client.Client.
+func (g *gateway) Warn(_ context.Context, _ digest.Digest, message string, opts client.WarnOpts) error {
+	w := Warning{Message: message, URL: opts.URL}
+	if opts.SourceInfo != nil {
+		w.File = opts.SourceInfo.Filename
+	}
+	if len(opts.Range) > 0 {
+		w.Line = int(opts.Range[0].Start.Line)
+	}
+	for _, d := range opts.Detail {
+		w.Detail = append(w.Detail, string(d))
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.warnings = append(g.warnings, w)
+	return nil
+}
+
+// reference is the files of one source.
+type reference struct {
+	g     *gateway
+	def   *pb.Definition
+	local string
+}
+
+var _ client.Reference = (*reference)(nil)
+
+// ToState implements client.Reference.
+func (r *reference) ToState() (llb.State, error) {
+	op, err := llb.NewDefinitionOp(r.def)
+	if err != nil {
+		return llb.State{}, err
+	}
+	return llb.NewState(op), nil
+}
+
+// Evaluate implements client.Reference: nothing has to run for a file.
+func (r *reference) Evaluate(context.Context) error { return nil }
+
+// ReadFile implements client.Reference.
+func (r *reference) ReadFile(ctx context.Context, req client.ReadRequest) ([]byte, error) {
+	data, err := r.read(ctx, req.Filename)
+	if err != nil || req.Range == nil {
+		return data, err
+	}
+	start := min(max(req.Range.Offset, 0), len(data))
+	end := len(data)
+	if req.Range.Length > 0 {
+		end = min(start+req.Range.Length, len(data))
+	}
+	return data[start:end], nil
+}
+
+func (r *reference) read(ctx context.Context, name string) ([]byte, error) {
+	if r.local == "" {
+		if r.g.remote == nil {
+			return nil, errors.New("a context that is not on this machine cannot be read here")
+		}
+		return r.g.remote.ReadFile(ctx, r.def, name)
+	}
+	if text, ok := r.g.texts[r.local+"/"+name]; ok {
+		return text, nil
+	}
+	dir, ok := r.g.locals[r.local]
+	if !ok {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return readBelow(dir, name)
+}
+
+// readBelow reads a file below a directory, which no link may leave.
+func readBelow(dir, name string) ([]byte, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, err := root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", name)
+	}
+	return io.ReadAll(io.LimitReader(f, maxFile))
+}
+
+// StatFile implements client.Reference.
+func (r *reference) StatFile(ctx context.Context, req client.StatRequest) (*fstypes.Stat, error) {
+	data, err := r.read(ctx, req.Path)
+	if err != nil {
+		return nil, err
+	}
+	return &fstypes.Stat{Path: req.Path, Size: int64(len(data)), Mode: 0o644}, nil
+}
+
+// ReadDir implements client.Reference.
+func (r *reference) ReadDir(context.Context, client.ReadDirRequest) ([]*fstypes.Stat, error) {
+	return nil, errors.New("directories of a context are not listed")
+}
