@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"time"
 
 	digest "github.com/opencontainers/go-digest"
@@ -15,10 +17,10 @@ import (
 type build struct {
 	// Fingerprint identifies a build of which everything was cached. It comes
 	// first, to be read without the rest.
-	Fingerprint digest.Digest `json:"fingerprint"`
-	Facts       []Fact        `json:"facts"` // of all steps, each once
-	Steps       []buildStep   `json:"steps"` // inputs before what uses them
-	Removed     []string      `json:"removed,omitempty"`
+	Fingerprint string      `json:"fingerprint"`
+	Facts       []Fact      `json:"facts"` // of all steps, each once
+	Steps       []buildStep `json:"steps"` // inputs before what uses them
+	Removed     []string    `json:"removed,omitempty"`
 
 	damaged bool // it could not be read
 }
@@ -67,7 +69,7 @@ func (b *build) sound() bool {
 }
 
 // fingerprintOf reads only the fingerprint from the record of a build.
-func fingerprintOf(data []byte) digest.Digest {
+func fingerprintOf(data []byte) string {
 	var head [3]json.Token
 	dec := json.NewDecoder(bytes.NewReader(data))
 	for i := range head {
@@ -81,7 +83,7 @@ func fingerprintOf(data []byte) digest.Digest {
 	if head[1] != "fingerprint" || !ok {
 		return ""
 	}
-	return digest.Digest(value)
+	return value
 }
 
 // readLast reads the record of the last build of a target.
@@ -119,13 +121,12 @@ func (p *plan) previous(t *target) *build {
 func (p *plan) current(t *target) *build {
 	b := &build{Steps: make([]buildStep, len(t.cone))}
 	facts := map[Fact]int{}
-	place := make(map[*node]int, len(t.cone))
 	for i, n := range t.cone {
-		place[n] = i
+		n.place = i
 		step := &b.Steps[i]
 		*step = buildStep{Name: n.v.Name, Kind: kindOf(n.v.Op), Op: n.key.Digest, Definition: n.definition}
 		for _, in := range n.inputs {
-			step.Inputs = append(step.Inputs, place[in])
+			step.Inputs = append(step.Inputs, in.place)
 		}
 		for _, fact := range n.key.Facts {
 			at, ok := facts[fact]
@@ -189,15 +190,15 @@ func (p *plan) recordBuild(t *target) error {
 }
 
 // fingerprint identifies a build of which nothing ran; it is empty for others.
-func (t *target) fingerprint() digest.Digest {
-	k := newKey("strata.build.v1", t.node.definition)
+// The target's definition key covers those of all steps.
+func (t *target) fingerprint() string {
+	h := fnv.New64a()
 	for _, n := range t.cone {
 		if n.verdict != Cached {
 			return ""
 		}
-		k.add(n.v.Name)
-		k.add(string(n.definition))
-		k.add(string(n.why.Kind))
+		_, _ = io.WriteString(h, n.v.Name)
+		_, _ = io.WriteString(h, string(n.why.Kind))
 	}
-	return k.sum()
+	return fmt.Sprintf("%s-%x", t.node.definition, h.Sum64())
 }

@@ -193,10 +193,9 @@ func (p *plan) record(n *node, end ending) (record, error) {
 	if end.reason == HitShared {
 		return record{}, nil
 	}
-	ctx := context.WithoutCancel(p.ctx)
-	data, refs, err := p.worker.Encode(ctx, end.results)
+	data, refs, err := p.worker.Encode(p.keep, end.results)
 	if err == nil && data != nil {
-		err = p.records.Put(ctx, BucketResults, string(n.definition), data, refs)
+		err = p.records.Put(p.keep, BucketResults, string(n.definition), data, refs)
 	}
 	if err != nil {
 		return record{}, fmt.Errorf("record result: %w", err)

@@ -15,45 +15,48 @@ const (
 	contentDomain    = "strata.content.v1"
 )
 
-// definitionKey is the key of a vertex by what it is made from: its op key,
+// keySize is room for the parts of most keys.
+const keySize = 512
+
+// definitionSum is the key of a vertex by what it is made from: its op key,
 // and of each input, in order, the definition key and the output index.
-func definitionKey(n *node) digest.Digest {
-	k := newKey(definitionDomain, n.key.Digest)
+func definitionSum(n *node) [sha256.Size]byte {
+	k := make([]byte, 0, keySize)
+	k = appendPart(k, definitionDomain)
+	k = appendPart(k, string(n.key.Digest))
 	for i, in := range n.inputs {
-		k.add(string(in.definition))
-		k.add(strconv.Itoa(n.v.Inputs[i].Output))
+		k = append(k, in.sum[:]...)
+		k = strconv.AppendInt(k, int64(n.v.Inputs[i].Output), 10)
+		k = append(k, ';')
 	}
-	return k.sum()
+	return sha256.Sum256(k)
 }
 
 // contentKey is the key of a vertex by what its inputs hold: its op key, and
 // of each input, in order, the content digest as the op sees it.
 func contentKey(op digest.Digest, inputs []digest.Digest) digest.Digest {
-	k := newKey(contentDomain, op)
+	k := make([]byte, 0, keySize)
+	k = appendPart(k, contentDomain)
+	k = appendPart(k, string(op))
 	for _, in := range inputs {
-		k.add(string(in))
+		k = appendPart(k, string(in))
 	}
-	return k.sum()
+	return digestOf(sha256.Sum256(k))
 }
 
-// keyBuffer collects the parts of a key, each with its length in front, so
-// that no two lists of parts look alike.
-type keyBuffer []byte
-
-func newKey(domain string, op digest.Digest) *keyBuffer {
-	k := make(keyBuffer, 0, 256)
-	k.add(domain)
-	k.add(string(op))
-	return &k
+// appendPart adds a part to a key, with its length in front, so that no two
+// lists of parts look alike.
+func appendPart(key []byte, part string) []byte {
+	key = strconv.AppendInt(key, int64(len(part)), 10)
+	key = append(key, ':')
+	return append(key, part...)
 }
 
-func (k *keyBuffer) add(part string) {
-	*k = strconv.AppendInt(*k, int64(len(part)), 10)
-	*k = append(*k, ':')
-	*k = append(*k, part...)
-}
-
-func (k *keyBuffer) sum() digest.Digest {
-	sum := sha256.Sum256(*k)
-	return digest.NewDigestFromEncoded(digest.SHA256, hex.EncodeToString(sum[:]))
+// digestOf writes a sum as a digest.
+func digestOf(sum [sha256.Size]byte) digest.Digest {
+	const prefix = "sha256:"
+	var text [len(prefix) + 2*sha256.Size]byte
+	copy(text[:], prefix)
+	hex.Encode(text[len(prefix):], sum[:])
+	return digest.Digest(text[:])
 }

@@ -3,6 +3,7 @@ package solver
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -35,12 +36,15 @@ type node struct {
 	inputs  []*node // by input index
 	users   []*node // what has this vertex as an input, once per input
 	targets []*target
+	mark    int // of the last walk that came by
+	place   int // in the cone of the target that is described at the moment
 
 	key        Key
-	definition digest.Digest
-	forced     bool  // the user wants it to run
-	unsure     bool  // it or something below it is forced: its definition proves nothing
-	twin       *node // stands for this vertex: another one with the same key
+	sum        [sha256.Size]byte
+	definition digest.Digest // sum, as the key of a record
+	forced     bool          // the user wants it to run
+	unsure     bool          // it or something below it is forced: its definition proves nothing
+	twin       *node         // stands for this vertex: another one with the same key
 
 	state    state
 	missing  int     // inputs that are not keyed, and later inputs without results
@@ -79,7 +83,7 @@ func (n *node) actual() *node {
 
 // identity is what makes two vertices of one build the same work.
 type identity struct {
-	definition     digest.Digest
+	sum            [sha256.Size]byte
 	forced, unsure bool
 }
 
@@ -89,6 +93,7 @@ type identity struct {
 type plan struct {
 	*Solver
 	ctx     context.Context
+	keep    context.Context // ctx without its end, for what is worth finishing
 	req     Request
 	display *display
 
@@ -203,13 +208,14 @@ func (p *plan) setKey(n *node, key Key, err error) {
 // identify gives a vertex its definition key, and starts on it if it is a target.
 func (p *plan) identify(n *node, key Key) {
 	n.key = key
-	n.definition = definitionKey(n)
+	n.sum = definitionSum(n)
+	n.definition = digestOf(n.sum)
 	n.state = keyed
 	n.unsure = n.forced
 	for _, in := range n.inputs {
 		n.unsure = n.unsure || in.unsure
 	}
-	id := identity{n.definition, n.forced, n.unsure}
+	id := identity{n.sum, n.forced, n.unsure}
 	if first, ok := p.byKey[id]; ok {
 		n.twin = first
 		p.showCovered([]*node{n})

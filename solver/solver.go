@@ -10,6 +10,9 @@ import (
 	"github.com/moby/buildkit/client"
 )
 
+// eventsAhead is how many events may wait for the loop before work waits too.
+const eventsAhead = 128
+
 // Solver builds graphs with one worker and one set of records. It has no state
 // of its own: any number of solvers, in any number of processes, share records.
 type Solver struct {
@@ -100,11 +103,12 @@ func (s *Solver) plan(ctx context.Context, req Request) (*plan, error) {
 	p := &plan{
 		Solver:    s,
 		ctx:       ctx,
+		keep:      context.WithoutCancel(ctx),
 		req:       req,
 		nodes:     make([]node, req.Graph.Len()),
 		byKey:     map[identity]*node{},
 		slots:     jobs,
-		events:    make(chan func(), jobs),
+		events:    make(chan func(), eventsAhead),
 		recorders: make(chan struct{}, max(1, jobs/2)),
 	}
 	for _, t := range req.Targets {

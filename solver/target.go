@@ -33,29 +33,29 @@ func (p *plan) addTarget(given Target) {
 		return
 	}
 	t.node = &p.nodes[given.Edge.Vertex.index]
-	t.cone = p.collect(given.Edge.Vertex)
 	t.node.targets = append(t.node.targets, t)
+	t.cone = p.collect(given.Edge.Vertex)
 }
 
 // collect returns a vertex and everything below it, inputs first.
-func (p *plan) collect(root *Vertex) []*node {
-	var cone []*node
-	const entered, left = 1, 2
-	seen := make(map[*Vertex]uint8)
+func (p *plan) collect(root *Vertex) (cone []*node) {
+	mark := len(p.targets) // tells this walk from those of other targets
 	stack := []*Vertex{root}
 	for len(stack) > 0 {
 		v := stack[len(stack)-1]
-		if seen[v] != 0 {
+		n := &p.nodes[v.index]
+		switch n.mark {
+		case mark: // the inputs are collected
+			n.mark = -mark
+			cone = append(cone, p.addNode(v))
+			fallthrough
+		case -mark:
 			stack = stack[:len(stack)-1]
-			if seen[v] == entered {
-				seen[v] = left
-				cone = append(cone, p.addNode(v))
-			}
 			continue
 		}
-		seen[v] = entered
+		n.mark = mark
 		for i := len(v.Inputs) - 1; i >= 0; i-- {
-			if in := v.Inputs[i].Vertex; seen[in] == 0 {
+			if in := v.Inputs[i].Vertex; p.nodes[in.index].mark != -mark {
 				stack = append(stack, in)
 			}
 		}

@@ -5,6 +5,7 @@ package solvertest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -21,9 +22,9 @@ type Records struct {
 	Waiting func(name string)
 
 	mu      sync.Mutex
-	records map[[2]string]entry
+	records map[string]map[string]*entry // by bucket and key
 	locks   map[string]chan struct{}
-	counts  map[string]int
+	counts  map[[2]string]int
 }
 
 type entry struct {
@@ -36,51 +37,56 @@ var _ solver.Records = (*Records)(nil)
 
 // Get implements solver.Records.
 func (r *Records) Get(_ context.Context, bucket, key string) ([]byte, bool, error) {
-	e, ok, err := r.lookup("get", bucket, key)
+	e, err := r.lookup("get", bucket, key)
 	if err != nil {
 		return nil, false, err
+	}
+	if e == nil {
+		return nil, false, nil
 	}
 	if e.damaged {
 		return nil, false, fmt.Errorf("%s/%s: %w", bucket, key, solver.ErrDamaged)
 	}
-	return slices.Clone(e.data), ok, nil
+	return slices.Clone(e.data), true, nil
 }
 
 // Put implements solver.Records.
 func (r *Records) Put(_ context.Context, bucket, key string, data []byte, refs []string) error {
-	if _, _, err := r.lookup("put", bucket, key); err != nil {
+	if _, err := r.lookup("put", bucket, key); err != nil {
 		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.records == nil {
-		r.records = map[[2]string]entry{}
+		r.records = map[string]map[string]*entry{}
 	}
-	r.records[[2]string{bucket, key}] = entry{data: slices.Clone(data), refs: slices.Clone(refs)}
+	if r.records[bucket] == nil {
+		r.records[bucket] = map[string]*entry{}
+	}
+	r.records[bucket][key] = &entry{data: slices.Clone(data), refs: slices.Clone(refs)}
 	return nil
 }
 
 // Touch implements solver.Records.
 func (r *Records) Touch(_ context.Context, bucket, key string) error {
-	_, _, err := r.lookup("touch", bucket, key)
+	_, err := r.lookup("touch", bucket, key)
 	return err
 }
 
 // lookup counts a call, lets it fail, and finds the record.
-func (r *Records) lookup(op, bucket, key string) (entry, bool, error) {
+func (r *Records) lookup(op, bucket, key string) (*entry, error) {
 	if r.Fail != nil {
 		if err := r.Fail(op, bucket, key); err != nil {
-			return entry{}, false, err
+			return nil, err
 		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.counts == nil {
-		r.counts = map[string]int{}
+		r.counts = map[[2]string]int{}
 	}
-	r.counts[op+" "+bucket]++
-	e, ok := r.records[[2]string{bucket, key}]
-	return e, ok, nil
+	r.counts[[2]string{op, bucket}]++
+	return r.records[bucket][key], nil
 }
 
 // TryLock implements solver.Records.
@@ -136,42 +142,38 @@ func (r *Records) Locked() (n int) {
 func (r *Records) Count(op, bucket string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.counts[op+" "+bucket]
+	return r.counts[[2]string{op, bucket}]
 }
 
 // Keys returns the keys in a bucket, sorted.
-func (r *Records) Keys(bucket string) (keys []string) {
+func (r *Records) Keys(bucket string) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for k := range r.records {
-		if k[0] == bucket {
-			keys = append(keys, k[1])
-		}
-	}
-	slices.Sort(keys)
-	return keys
+	return slices.Sorted(maps.Keys(r.records[bucket]))
 }
 
 // Delete removes a record, as a collection would.
 func (r *Records) Delete(bucket, key string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.records, [2]string{bucket, key})
+	delete(r.records[bucket], key)
 }
 
 // Damage makes a record unreadable, as a bad disk would.
 func (r *Records) Damage(bucket, key string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	k := [2]string{bucket, key}
-	e := r.records[k]
-	e.damaged = true
-	r.records[k] = e
+	if e := r.records[bucket][key]; e != nil {
+		e.damaged = true
+	}
 }
 
 // Refs returns the references that a record keeps.
 func (r *Records) Refs(bucket, key string) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.records[[2]string{bucket, key}].refs)
+	if e := r.records[bucket][key]; e != nil {
+		return slices.Clone(e.refs)
+	}
+	return nil
 }
