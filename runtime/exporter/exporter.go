@@ -5,16 +5,19 @@
 //
 // Assembling is a pure function of layers, config and epoch, and follows
 // BuildKit's image writer to the byte: the same inputs give the same digest on
-// every machine, and the digest that BuildKit gives for the same layers.
+// every machine, and for the same layers the digest that BuildKit gives. The
+// one difference is an image without layers, whose lists are empty here and
+// null there, which the specification does not allow.
 //
 // An output is a file, a directory, the image store, a registry or a docker
-// daemon. Files and directories are made beside their destination and renamed:
-// an interrupted export leaves nothing.
+// daemon. Layers' blobs are made once, whatever the number of outputs. Files
+// and new directories are made beside their destination and renamed: an
+// interrupted export leaves nothing.
 package exporter
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -23,21 +26,30 @@ import (
 
 	"github.com/strata-build/strata/runtime/image"
 	"github.com/strata-build/strata/runtime/layer"
-	"github.com/strata-build/strata/runtime/registry"
-	"github.com/strata-build/strata/runtime/snapshot"
 	"github.com/strata-build/strata/runtime/store"
 )
 
+// Layers is what the exporter asks of the layer store.
+type Layers interface {
+	// Blob returns a layer's blob, making it where there is none.
+	Blob(ctx context.Context, id string, c layer.Compression) (layer.Info, error)
+	// Layer returns a layer's directory.
+	Layer(id string) (dir string, err error)
+}
+
 // Options says what an Exporter works on.
 type Options struct {
-	Store     *store.Store
-	Layers    *layer.Store
-	Snapshots snapshot.Snapshotter
-	Images    *image.Store
-	// Stdout receives outputs with the destination "-".
+	Store *store.Store
+	// Layers returns the layer store that writes times up to an epoch.
+	Layers func(epoch time.Time) Layers
+	Images *image.Store
+	// Format says how layer directories are to be read.
+	Format layer.WriteOptions
+	// Stdout receives outputs with the destination "-"; nil where there is
+	// none, or a terminal.
 	Stdout io.Writer
 	// DockerHost is the daemon that type=docker without a destination loads
-	// into; "" means unix:///var/run/docker.sock.
+	// into, as DOCKER_HOST gives it; "" means unix:///var/run/docker.sock.
 	DockerHost string
 }
 
@@ -54,17 +66,17 @@ type Image struct {
 	// Names as the user gave them; an output's own name= replaces them.
 	Names     []string
 	Platforms []PlatformImage
-	// Annotations of the build; those of an output are added.
-	Annotations Annotations
-	// Epoch is SOURCE_DATE_EPOCH; the zero value is 1970.
+	// Annotations by platform, "" for all; those of an output are added.
+	Annotations map[string]Annotations
+	// Epoch is SOURCE_DATE_EPOCH; the zero value means 1970.
 	Epoch time.Time
 }
 
 // PlatformImage is the image of one platform.
 type PlatformImage struct {
 	Platform ocispec.Platform
-	// Config is the image config that the front end made, without rootfs.
-	// Empty means a default config.
+	// Config is the image config that the front end made; its rootfs is
+	// ignored. Empty means a default config.
 	Config []byte
 	// BaseConfig is the config of the base image, whose history keeps its
 	// times. May be empty.
@@ -76,41 +88,116 @@ type PlatformImage struct {
 	Descriptions []string
 }
 
-// Annotations by the place they go to.
-type Annotations struct {
-	Manifest, Index, ManifestDescriptor, IndexDescriptor map[string]string
+// Progress is told what an export is about. solver.Progress implements it.
+type Progress interface {
+	// Status reports on one item: a layer, a file, a push.
+	Status(id string, current, total int64, done bool)
 }
 
 // Result says what was made.
 type Result struct {
-	// Desc is the manifest or index.
+	// Desc is the manifest or index; zero if no output makes an image.
 	Desc ocispec.Descriptor
 	// ConfigDigest is the config's digest if there is only one platform.
 	ConfigDigest digest.Digest
-	// Names are the full names the image was written under.
+	// Names are the full names that the image was written under.
 	Names []string
 }
 
-var errUnimplemented = errors.New("not yet written")
-
-// Progress tells what an export is about; it may be nil.
-type Progress interface {
-	// Status reports one item of the export: a layer, a file, a push.
-	Status(id string, current, total int64, done bool)
+// job is one export.
+type job struct {
+	*Exporter
+	image Image
+	epoch time.Time
+	p     Progress
 }
 
-// Export writes the image to all outputs. The layers' blobs are made once,
-// whatever the number of outputs. The result is that of the first output that
-// makes an image, or the zero value.
+// Export writes the image to all outputs, in order. The result is that of the
+// first output that makes an image.
 func (e *Exporter) Export(ctx context.Context, img Image, outputs []Output, p Progress) (Result, error) {
-	return Result{}, errUnimplemented
+	if len(img.Platforms) == 0 {
+		return Result{}, fmt.Errorf("export: there is no image")
+	}
+	if err := distinct(outputs); err != nil {
+		return Result{}, err
+	}
+	if p == nil {
+		p = silent{}
+	}
+	var result Result
+	for _, out := range outputs {
+		j := &job{Exporter: e, image: img, epoch: epochOf(img, out), p: p}
+		made, err := j.export(ctx, out)
+		if err != nil {
+			return result, fmt.Errorf("export %s: %w", out, err)
+		}
+		if result.Desc.Digest == "" {
+			result = made
+		}
+	}
+	return result, nil
 }
 
-// Push is how cmd gets at the progress type of pushes.
-type Push = registry.Update
+// epochOf is the latest time that anything in the image may have.
+func epochOf(img Image, out Output) time.Time {
+	switch {
+	case out.Epoch != nil:
+		return out.Epoch.UTC()
+	case !img.Epoch.IsZero():
+		return img.Epoch.UTC()
+	}
+	return time.Unix(0, 0).UTC()
+}
 
-// IDFile is the content of --iidfile.
-func (r Result) IDFile() string { return "" }
+// silent is the progress of nobody.
+type silent struct{}
 
-// Metadata is the content of --metadata-file.
-func (r Result) Metadata() ([]byte, error) { return nil, errUnimplemented }
+func (silent) Status(string, int64, int64, bool) {}
+
+func (j *job) export(ctx context.Context, out Output) (Result, error) {
+	switch out.Type {
+	case CacheOnly:
+		return Result{}, nil
+	case Tar:
+		return Result{}, j.tar(ctx, out)
+	case Local:
+		return Result{}, j.local(ctx, out)
+	}
+	names, err := fullNames(j.image.Names, out.Names)
+	if err != nil {
+		return Result{}, err
+	}
+	a, err := j.assemble(ctx, out)
+	if err != nil {
+		return Result{}, err
+	}
+	result := Result{Desc: a.desc, ConfigDigest: a.configDigest(), Names: names}
+	switch out.Type {
+	case OCI:
+		return result, j.layout(ctx, out, a, names)
+	case Docker:
+		return result, j.docker(ctx, out, a, names)
+	case ImageStore:
+		return result, j.imageStore(ctx, out, a, names)
+	case RegistryPush:
+		return result, j.push(ctx, out, a, names)
+	}
+	return result, fmt.Errorf("unknown output type %q", out.Type)
+}
+
+// imageStore gives the image its names in Strata's own store.
+func (j *job) imageStore(ctx context.Context, out Output, a *assembled, names []string) error {
+	keep := names
+	if len(keep) == 0 {
+		keep = []string{""}
+	}
+	for _, name := range keep {
+		if _, err := j.opts.Images.Put(ctx, name, a.desc); err != nil {
+			return err
+		}
+	}
+	if out.Push {
+		return j.push(ctx, out, a, names)
+	}
+	return nil
+}

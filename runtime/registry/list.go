@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agext/levenshtein"
 	"github.com/distribution/reference"
 )
 
@@ -144,7 +145,7 @@ func nearest(want string, names []string) []string {
 	}
 	var found []scored
 	for _, name := range names {
-		cost := distance(want, name)
+		cost := levenshtein.Distance(want, name, nil)
 		if strings.HasPrefix(name, want) || strings.HasPrefix(want, name) {
 			cost = min(cost, 2)
 		}
@@ -158,25 +159,4 @@ func nearest(want string, names []string) []string {
 		near = append(near, s.name)
 	}
 	return near
-}
-
-// distance is the number of edits between two names (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, diagonal+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
 }
