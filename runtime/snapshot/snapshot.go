@@ -1,5 +1,28 @@
 // Package snapshot keeps layers, immutable directories in overlayfs upper
-// format, and stacks them into the file trees that steps run on.
+// format, and stacks them into the file trees that steps run on. It has two
+// drivers: overlay, where a step's changes land in the layer by themselves,
+// and copy, for machines on which overlayfs cannot be mounted.
+//
+// On disk, in the store's directory "snapshots":
+//
+//	layers/<id>/fs      a layer in overlay format
+//	layers/<id>/stamp   symbolic link that holds a store.Stamp
+//	layers/<id>/size    symbolic link that holds the computed size
+//	active/<owner>.<n>/ what a living process is working on
+//	trash/<owner>.<n>   what is being deleted
+//	empty/              an empty directory, for overlayfs (see mount.Tree)
+//	opaque              symbolic link: the attribute that opaque marks use
+//
+// A commit writes the stamp into the active and renames its directory to the
+// layer's name, so a layer is there with all that belongs to it or not at
+// all. Nothing is synced: the stamp tells later whether a power loss may have
+// damaged the layer, and then it does not count (see package store).
+//
+// Removing renames into trash, which takes microseconds, and deletes in the
+// background. That is not only for speed: ext4 looks for each new inode past
+// those deleted in the last seconds, which can make it slower by a factor of
+// ten and more. For the same reason the directory of actives carries ext4's
+// TOPDIR flag: each active then begins in a block group of its own.
 package snapshot
 
 import (
@@ -87,15 +110,3 @@ type Info struct {
 	// Dir is the directory in overlay format.
 	Dir string
 }
-
-// Options choose the driver.
-type Options struct {
-	// Driver is "overlay", "copy", or empty for overlay where it works and
-	// copy elsewhere.
-	Driver string
-	// UserXattr is to be set inside a user namespace.
-	UserXattr bool
-}
-
-// Open returns the snapshotter of a store.
-func Open(st *store.Store, o Options) (Snapshotter, error) { return nil, errors.ErrUnsupported }

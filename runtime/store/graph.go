@@ -105,6 +105,8 @@ type graph struct {
 	attached map[Ref][]*thing
 	// known are the prefixes whose things were all loaded.
 	known map[string]bool
+	// leased are refs that a living process needs, there or not yet.
+	leased map[Ref]bool
 	// added collects what the last tentative marking reached.
 	added []*thing
 }
@@ -115,6 +117,7 @@ func (s *Store) load(ctx context.Context, p Policy, owners []Owner) (*graph, err
 		s: s, now: time.Now(),
 		things:   make(map[Ref]*thing),
 		attached: make(map[Ref][]*thing),
+		leased:   make(map[Ref]bool),
 		known:    map[string]bool{blobPrefix: true, recordPrefix: true},
 	}
 	if err := errors.Join(g.loadRecords(ctx, p), g.loadBlobs(ctx), g.loadDownloads()); err != nil {
@@ -302,6 +305,7 @@ func (g *graph) keepRoots(leased []Ref) {
 		}
 	}
 	for _, ref := range leased {
+		g.leased[ref] = true
 		g.keep(ref)
 	}
 }
@@ -315,7 +319,7 @@ func (g *graph) attachedToUnknown(t *thing) bool {
 // broken reports whether a record refers to something that is gone.
 func (g *graph) broken(t *thing) bool {
 	return slices.ContainsFunc(t.refs, func(r Ref) bool {
-		return g.things[r] == nil && g.known[r.prefix()]
+		return g.things[r] == nil && g.known[r.prefix()] && !g.leased[r]
 	})
 }
 

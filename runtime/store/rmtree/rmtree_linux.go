@@ -97,8 +97,8 @@ func (r *remover) empty(dir *os.File, depth int) error {
 				return err
 			}
 		}
-		if errors.Is(err, io.EOF) {
-			return nil
+		if errors.Is(err, io.EOF) || errors.Is(err, unix.ENOENT) {
+			return nil // ENOENT: somebody else has removed it already
 		}
 		if err != nil {
 			return err
