@@ -35,6 +35,8 @@ type Var struct {
 // in the order of the source.
 type Spec struct {
 	Images []*Image
+
+	inputs []Input
 }
 
 // Image is an image to build or a stage of one. Images that are reached
@@ -124,6 +126,7 @@ type Config struct {
 	StopSignal  *string
 	Healthcheck *Healthcheck
 	OnBuild     []string
+	Author      *string
 
 	// Pos is where each field was given, by its CUE name: "workdir".
 	Pos map[string]Position
@@ -185,7 +188,9 @@ type Step struct {
 	Link     bool
 	Checksum string
 	Unpack   *bool
-	Content  string // file with one path in Paths
+	// KeepGitDir keeps .git of a repository that add fetches.
+	KeepGitDir bool
+	Content    string // file with one path in Paths
 
 	Chown string
 	Chmod string // octal digits or symbolic, as given
@@ -223,7 +228,9 @@ type Pair struct {
 type Secret struct {
 	Target string
 	ID     string
-	Pos    Position
+	// Required fails the step when the secret is not given.
+	Required bool
+	Pos      Position
 }
 
 // Mount is one entry of `mounts`.
@@ -232,7 +239,8 @@ type Mount struct {
 	Type     string // "bind" (the default), "cache", "tmpfs", "secret", "ssh"
 	From     *From  // nil: the context
 	Source   string
-	RW       bool
+	RW       bool // `rw: true`: a writable bind mount
+	ReadOnly bool // `rw: false`: a read-only cache mount
 	ID       string
 	Sharing  string
 	Size     int64

@@ -1,0 +1,231 @@
+package schema
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/build"
+	"cuelang.org/go/cue/cuecontext"
+	"cuelang.org/go/cue/inject/embed"
+	"cuelang.org/go/cue/load"
+	"cuelang.org/go/cue/token"
+)
+
+// schemaKind is what an evaluation imports as the schema.
+type schemaKind string
+
+const (
+	hollowSchema schemaKind = "hollow" // open structs
+	realSchema   schemaKind = "real"
+)
+
+// program is one evaluation of the packages of a session, in a cue.Context
+// of its own. Packages are evaluated when a target needs them.
+type program struct {
+	session  *session
+	schema   schemaKind
+	context  *cue.Context
+	packages []*pkg          // those that the arguments name
+	owned    map[string]bool // the files of packages
+	// surveys are of all packages, imported ones too.
+	surveys map[*build.Instance]*survey
+}
+
+// pkg is a package that the arguments name.
+type pkg struct {
+	inst   *build.Instance
+	group  *group
+	survey *survey
+	value  cue.Value
+	built  bool
+}
+
+// evaluate loads the packages of the session with the given schema, or with
+// the real one where that can make a difference.
+func (s *session) evaluate(ctx context.Context, schema schemaKind) (*program, error) {
+	p := &program{
+		session: s,
+		schema:  schema,
+		context: cuecontext.New(cuecontext.WithInjection(embed.New())),
+		surveys: map[*build.Instance]*survey{},
+		owned:   map[string]bool{},
+	}
+	for _, g := range s.groups {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := p.load(g); err != nil {
+			return nil, err
+		}
+	}
+	if schema == hollowSchema && p.observesSchema() {
+		return s.evaluate(ctx, realSchema)
+	}
+	return p, nil
+}
+
+// load reads the packages of a group and surveys them.
+func (p *program) load(g *group) error {
+	insts := load.Instances(g.args, p.session.config(g, p.schema))
+	var errs Errors
+	for _, inst := range insts {
+		p.locate(g, inst)
+		p.surveyAll(inst)
+		for _, f := range inst.Files {
+			p.owned[f.Filename] = true
+		}
+		if inst.Err == nil {
+			p.packages = append(p.packages, &pkg{inst: inst, group: g, survey: p.surveys[inst]})
+		}
+	}
+	if err := p.checkTags(insts); err != nil {
+		return err
+	}
+	for _, inst := range insts {
+		errs = append(errs, p.loadErrors(inst)...)
+	}
+	return errs.sorted()
+}
+
+// locate gives a list of files the module that it is in: @embed needs it.
+func (p *program) locate(g *group, inst *build.Instance) {
+	if inst.Root == "" {
+		inst.Root = g.root
+	}
+	if inst.Module == "" {
+		inst.Module = lonePrefix
+	}
+}
+
+// surveyAll surveys inst and what it imports.
+func (p *program) surveyAll(inst *build.Instance) {
+	if _, ok := p.surveys[inst]; ok {
+		return
+	}
+	p.surveys[inst] = surveyInstance(inst)
+	for _, imported := range inst.Imports {
+		p.surveyAll(imported)
+	}
+}
+
+// isSchema reports whether inst is the schema package.
+func isSchema(inst *build.Instance) bool {
+	return ast.ParseImportPath(inst.ImportPath).Path == ImportPath
+}
+
+func (p *program) importsSchema() bool {
+	for _, s := range p.surveys {
+		if s.importsSchema {
+			return true
+		}
+	}
+	return false
+}
+
+// observesSchema reports whether the hollow schema may give another result
+// than the real one without an error.
+func (p *program) observesSchema() bool {
+	if !p.importsSchema() {
+		return false
+	}
+	for inst, s := range p.surveys {
+		if s.observes && !isSchema(inst) {
+			return true
+		}
+	}
+	return false
+}
+
+// build evaluates a package.
+func (p *program) build(pk *pkg) error {
+	if pk.built {
+		return nil
+	}
+	value := p.context.BuildInstance(pk.inst)
+	pk.value, pk.built = value, true
+	if err := value.Err(); err != nil && !value.LookupPath(imagesPath).Exists() {
+		return p.cueErrors(err).sorted()
+	}
+	return nil
+}
+
+// foreign reports whether a file is part of the schema.
+func (p *program) foreign(file string) bool {
+	return file == "" || filepath.Base(file) == schemaFile && strings.Contains(filepath.ToSlash(file), ImportPath+"/")
+}
+
+// position makes a Position of one of CUE's.
+func (p *program) position(pos token.Pos) Position {
+	if !pos.IsValid() {
+		return Position{}
+	}
+	at := pos.Position()
+	return Position{File: p.session.fileName(at.Filename), Line: at.Line, Column: at.Column}
+}
+
+// dirOf is the directory of a package relative to its module.
+func (p *program) dirOf(inst *build.Instance) string {
+	rel, err := filepath.Rel(inst.Root, inst.Dir)
+	if err != nil || strings.HasPrefix(rel, "..") {
+		return inst.ImportPath
+	}
+	return filepath.ToSlash(rel)
+}
+
+// checkTags refuses tags that no package declares, and values of the wrong
+// type, before CUE does so without a place.
+func (p *program) checkTags(insts []*build.Instance) error {
+	var errs Errors
+	for _, arg := range p.session.opts.Tags {
+		name, value, ok := strings.Cut(arg, "=")
+		if !ok {
+			continue
+		}
+		field, found := p.findTag(insts, name)
+		switch {
+		case !found && slices.ContainsFunc(insts, func(i *build.Instance) bool { return len(i.Files) == 0 }):
+			continue // the file cannot be read: that is the error
+		case !found:
+			errs = append(errs, p.unknownTag(insts, name))
+		case !tagTakes(field.kind, value):
+			e := p.errorAt(nodeSpan(field.field.Label), fmt.Sprintf("the tag %q takes %s, not %q", name, article(field.kind), value))
+			errs = append(errs, e)
+		}
+	}
+	return errs.sorted()
+}
+
+func (p *program) findTag(insts []*build.Instance, name string) (tagField, bool) {
+	for _, inst := range insts {
+		if t, ok := p.surveys[inst].tag(name); ok {
+			return t, true
+		}
+	}
+	return tagField{}, false
+}
+
+func (p *program) unknownTag(insts []*build.Instance, name string) *Error {
+	var names []string
+	for _, inst := range insts {
+		for _, t := range p.surveys[inst].tags {
+			names = append(names, t.name)
+		}
+	}
+	e := &Error{Message: fmt.Sprintf("there is no @tag(%s) to set", name), Hint: didYouMean(name, names)}
+	if len(names) > 0 {
+		slices.Sort(names)
+		e.Allowed = strings.Join(slices.Compact(names), ", ")
+	} else {
+		e.Hint = fmt.Sprintf("declare it as a field: %s: string @tag(%s)", name, name)
+	}
+	return e
+}
+
+// errNoImages is a package without images.
+var errNoImages = errors.New("no images")
