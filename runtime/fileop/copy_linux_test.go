@@ -1,6 +1,7 @@
 package fileop_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -48,6 +49,11 @@ func compare(t *testing.T, src, dst []string, a *pb.FileActionCopy) (failed bool
 	want, got := newTree(t, dst...), newTree(t, dst...)
 	wantErr := oracleCopy(from, want, a)
 	gotErr := copyDirs(t, from, got, a)
+	if gotErr == nil && len(a.IncludePatterns)+len(a.ExcludePatterns) > 0 && errors.Is(wantErr, unix.ENOTDIR) {
+		// BuildKit also looks at the destination of directories of which it
+		// selects nothing, and trips over a file there. Ours does not.
+		return false
+	}
 	if (wantErr == nil) != (gotErr == nil) {
 		t.Errorf("BuildKit: %v; ours: %v", wantErr, gotErr)
 	}
