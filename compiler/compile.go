@@ -179,15 +179,10 @@ func (c *compilation) target(ctx context.Context, j job) (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	def, err := c.marshal.definition(ctx, s, j.platform)
+	def, names, err := c.marshal.definition(ctx, s, j.platform)
 	if err != nil {
 		return nil, because(j.image.Pos, err, "marshal %s", j.image.Path)
 	}
-	g, err := decode(def)
-	if err != nil {
-		return nil, because(j.image.Pos, err, "read the definition of %s", j.image.Path)
-	}
-	locals, stores := g.sources()
 	return &Target{
 		Name: j.image.Name, Path: j.image.Path, Pos: j.image.Pos,
 		Platform:    platforms.Normalize(j.platform),
@@ -196,8 +191,8 @@ func (c *compilation) target(ctx context.Context, j job) (*Target, error) {
 		BaseConfig:  below,
 		Tags:        slices.Clone(j.image.Tags),
 		Annotations: maps.Clone(s.annotations),
-		Locals:      c.dirs.used(locals),
-		Stores:      c.stores.used(stores),
+		Locals:      c.dirs.used(names.locals),
+		Stores:      c.stores.used(names.stores),
 	}, nil
 }
 

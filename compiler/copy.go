@@ -296,6 +296,9 @@ func (c *copying) readPaths() readPaths {
 
 // source copies one source.
 func (b *copyOp) source(src string) error {
+	if !mayBeURL(src) {
+		return b.path(src)
+	}
 	ref, isGitRef, err := dfgitutil.ParseGitRef(src)
 	if err != nil && isGitRef {
 		return fmt.Errorf("source %q: %w", src, err)
@@ -311,6 +314,12 @@ func (b *copyOp) source(src string) error {
 		return b.http(src)
 	}
 	return b.path(src)
+}
+
+// mayBeURL is false for what is certainly a path: no URL and no user@host:path
+// is without a colon.
+func mayBeURL(src string) bool {
+	return strings.Contains(src, ":") || strings.HasPrefix(src, "github.com/")
 }
 
 // then appends a copy to the actions.

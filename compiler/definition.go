@@ -1,6 +1,7 @@
 package compiler
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -40,7 +41,7 @@ func decode(def *pb.Definition) (*graph, error) {
 	}
 	for i, dt := range def.Def {
 		v := &vertex{dgst: digest.FromBytes(dt), op: &pb.Op{}, raw: dt}
-		if err := proto.Unmarshal(dt, v.op); err != nil {
+		if err := v.op.UnmarshalVT(dt); err != nil {
 			return nil, fmt.Errorf("parse op %d: %w", i, err)
 		}
 		for _, in := range v.op.Inputs {
@@ -158,19 +159,32 @@ func rename(def *pb.Definition, locals, stores map[string]string) (*pb.Definitio
 	})
 }
 
-// sources lists the names of the local sources and stores of a definition.
-func (g *graph) sources() (locals, stores []string) {
-	for _, v := range g.vertices {
-		src := v.op.GetSource()
-		if src == nil {
-			continue
-		}
-		if name, ok := strings.CutPrefix(src.Identifier, localScheme); ok {
-			locals = append(locals, name)
-		}
-		if name := src.Attrs[pb.AttrOCILayoutStoreID]; name != "" {
-			stores = append(stores, name)
-		}
+// sourceNames are the names of local sources and of OCI layouts that a
+// definition has.
+type sourceNames struct {
+	locals, stores map[string]bool
+}
+
+func newSourceNames() *sourceNames {
+	return &sourceNames{locals: map[string]bool{}, stores: map[string]bool{}}
+}
+
+// note takes the name of an op that is such a source. Only what may be one is
+// parsed.
+func (n *sourceNames) note(dt []byte) error {
+	if !bytes.Contains(dt, []byte(localScheme)) && !bytes.Contains(dt, []byte(layoutScheme)) {
+		return nil
 	}
-	return locals, stores
+	var op pb.Op
+	if err := op.UnmarshalVT(dt); err != nil {
+		return fmt.Errorf("parse op: %w", err)
+	}
+	src := op.GetSource()
+	if name, ok := strings.CutPrefix(src.GetIdentifier(), localScheme); ok {
+		n.locals[name] = true
+	}
+	if name := src.GetAttrs()[pb.AttrOCILayoutStoreID]; name != "" {
+		n.stores[name] = true
+	}
+	return nil
 }

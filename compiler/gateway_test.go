@@ -3,8 +3,10 @@ package compiler
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -39,15 +41,16 @@ func (g *fakeGateway) BuildOpts() gateway.BuildOpts {
 }
 
 func (g *fakeGateway) Solve(_ context.Context, req gateway.SolveRequest) (*gateway.Result, error) {
-	gr, err := decode(req.Definition)
-	if err != nil {
-		return nil, err
+	names := newSourceNames()
+	for _, dt := range req.Definition.Def {
+		if err := names.note(dt); err != nil {
+			return nil, err
+		}
 	}
-	locals, _ := gr.sources()
-	if len(locals) != 1 {
+	if len(names.locals) != 1 {
 		return nil, errFake
 	}
-	dir, ok := g.dirs[locals[0]]
+	dir, ok := g.dirs[slices.Collect(maps.Keys(names.locals))[0]]
 	if !ok {
 		return nil, errFake
 	}

@@ -30,7 +30,8 @@ const (
 type directories struct {
 	ignore func(dir string) ([]string, error)
 	byDir  map[string]*directory
-	names  nameSet
+	byName map[string]*directory
+	taken  nameSet
 }
 
 // directory is a context directory. Its state is a local source that follows
@@ -49,24 +50,29 @@ func newDirectories(ignore func(string) ([]string, error)) *directories {
 	return &directories{
 		ignore: ignore,
 		byDir:  map[string]*directory{},
-		names:  nameSet{dockerui.DefaultLocalNameContext: true, dockerui.DefaultLocalNameDockerfile: true},
+		byName: map[string]*directory{},
+		taken:  nameSet{dockerui.DefaultLocalNameContext: true, dockerui.DefaultLocalNameDockerfile: true},
 	}
 }
 
 // main names the first directory as a Dockerfile build names its context.
 func (ds *directories) main(dir string) {
 	if dir != "" && len(ds.byDir) == 0 {
-		ds.byDir[dir] = &directory{dir: dir, name: dockerui.DefaultLocalNameContext}
+		ds.add(dir, dockerui.DefaultLocalNameContext)
 	}
 }
 
 // named returns a directory with its name only.
 func (ds *directories) named(dir string) *directory {
-	d, ok := ds.byDir[dir]
-	if !ok {
-		d = &directory{dir: dir, name: ds.names.add(filepath.Base(dir))}
-		ds.byDir[dir] = d
+	if d, ok := ds.byDir[dir]; ok {
+		return d
 	}
+	return ds.add(dir, ds.taken.add(filepath.Base(dir)))
+}
+
+func (ds *directories) add(dir, name string) *directory {
+	d := &directory{dir: dir, name: name}
+	ds.byDir[dir], ds.byName[name] = d, d
 	return d
 }
 
@@ -95,11 +101,11 @@ func (ds *directories) rename(locals map[string]Local) map[string]string {
 }
 
 // used returns the directories of the given local names.
-func (ds *directories) used(names []string) map[string]Local {
-	out := map[string]Local{}
-	for _, d := range ds.byDir {
-		if slices.Contains(names, d.name) {
-			out[d.name] = Local{Dir: d.dir}
+func (ds *directories) used(names map[string]bool) map[string]Local {
+	out := make(map[string]Local, len(names))
+	for name := range names {
+		if d, ok := ds.byName[name]; ok {
+			out[name] = Local{Dir: d.dir}
 		}
 	}
 	return out

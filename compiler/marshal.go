@@ -7,6 +7,7 @@ import (
 
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/apicaps"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -17,11 +18,16 @@ import (
 // llb remembers what a vertex looks like, and every target has its own.
 type marshaller struct {
 	unique string
+	caps   apicaps.CapSet
 	locals map[*llb.Constraints]map[*directory]llb.Output
 }
 
 func newMarshaller(unique string) *marshaller {
-	return &marshaller{unique: unique, locals: map[*llb.Constraints]map[*directory]llb.Output{}}
+	return &marshaller{
+		unique: unique,
+		caps:   pb.Caps.CapSet(pb.Caps.All()),
+		locals: map[*llb.Constraints]map[*directory]llb.Output{},
+	}
 }
 
 // local is the source of a directory in the target of c.
@@ -34,20 +40,21 @@ func (m *marshaller) local(c *llb.Constraints, d *directory) llb.Output {
 
 // definition marshals a stage as a target. A stage without ops gives a
 // definition without ops.
-func (m *marshaller) definition(ctx context.Context, s *stage, p ocispecs.Platform) (*pb.Definition, error) {
-	caps := pb.Caps.CapSet(pb.Caps.All())
-	c := &llb.Constraints{Platform: &p, Caps: &caps, LocalUniqueID: m.unique}
+func (m *marshaller) definition(ctx context.Context, s *stage, p ocispecs.Platform) (*pb.Definition, *sourceNames, error) {
+	c := &llb.Constraints{Platform: &p, Caps: &m.caps, LocalUniqueID: m.unique}
 	m.bind(c, s)
-	def := &pb.Definition{Metadata: map[string]*pb.OpMetadata{}}
+	g := &graphWriter{
+		c: c, def: &pb.Definition{Metadata: map[string]*pb.OpMetadata{}}, names: newSourceNames(),
+		seen: map[llb.Vertex]bool{}, files: map[*llb.SourceMap]int{},
+	}
 	out := s.state.Output()
 	if out == nil || out.Vertex(ctx, c) == nil {
-		return def, nil
+		return g.def, g.names, nil
 	}
-	g := &graphWriter{c: c, def: def, seen: map[llb.Vertex]bool{}, files: map[*llb.SourceMap]int{}}
 	if err := g.vertex(ctx, out.Vertex(ctx, c)); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return def, g.root(ctx, out)
+	return g.def, g.names, g.root(ctx, out)
 }
 
 // bind makes the sources of the directories that a target reads.
@@ -82,6 +89,7 @@ func (s *stage) collect(paths map[*directory]map[string]struct{}, seen map[*stag
 type graphWriter struct {
 	c     *llb.Constraints
 	def   *pb.Definition
+	names *sourceNames
 	seen  map[llb.Vertex]bool
 	files map[*llb.SourceMap]int
 }
@@ -107,7 +115,7 @@ func (g *graphWriter) vertex(ctx context.Context, v llb.Vertex) error {
 	}
 	g.def.Metadata[dgst.String()] = cloneMeta(meta)
 	g.def.Def = append(g.def.Def, dt)
-	return nil
+	return g.names.note(dt)
 }
 
 // cloneMeta copies metadata, which vertices share between targets.

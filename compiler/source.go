@@ -266,17 +266,20 @@ func layoutRef(src *schema.Source) (file, ref string, err error) {
 // stores gives each OCI layout of a plan its name.
 type stores struct {
 	byPath map[string]string
-	set    nameSet
+	byName map[string]string
+	taken  nameSet
 }
 
-func newStores() *stores { return &stores{byPath: map[string]string{}, set: nameSet{}} }
+func newStores() *stores {
+	return &stores{byPath: map[string]string{}, byName: map[string]string{}, taken: nameSet{}}
+}
 
 // name returns the name of the layout at a path.
 func (st *stores) name(file string) string {
 	name, ok := st.byPath[file]
 	if !ok {
-		name = st.set.add(filepath.Base(file))
-		st.byPath[file] = name
+		name = st.taken.add(filepath.Base(file))
+		st.byPath[file], st.byName[name] = name, file
 	}
 	return name
 }
@@ -291,10 +294,10 @@ func (st *stores) rename(other map[string]Store) map[string]string {
 }
 
 // used returns the layouts of the given store names.
-func (st *stores) used(names []string) map[string]Store {
-	out := map[string]Store{}
-	for file, name := range st.byPath {
-		if slices.Contains(names, name) {
+func (st *stores) used(names map[string]bool) map[string]Store {
+	out := make(map[string]Store, len(names))
+	for name := range names {
+		if file, ok := st.byName[name]; ok {
 			out[name] = Store{Path: file}
 		}
 	}
