@@ -28,8 +28,8 @@ func (f Frontend) Dockerfile(ctx context.Context, req compiler.DockerfileRequest
 	} else {
 		r.Text = []byte(d.Text)
 	}
-	if req.Platform != nil {
-		r.Platforms = []ocispecs.Platform{*req.Platform}
+	if req.Platform.OS != "" {
+		r.Platforms = []ocispecs.Platform{req.Platform}
 	}
 	res, err := Compile(ctx, r)
 	if err != nil {
