@@ -41,12 +41,17 @@ func encodeRecord(e *envelope) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return sealed(body), nil
+}
+
+// sealed puts the line with the checksum before a record's body.
+func sealed(body []byte) []byte {
 	sum := sha256.Sum256(body)
 	out := make([]byte, 0, headerLen+len(body))
 	out = append(out, recordMagic...)
 	out = hex.AppendEncode(out, sum[:])
 	out = append(out, '\n')
-	return append(out, body...), nil
+	return append(out, body...)
 }
 
 // decodeRecord returns errDamaged for whatever encodeRecord did not write.
