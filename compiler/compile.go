@@ -97,9 +97,6 @@ func (c *compilation) setEpoch() error {
 	v, ok := c.args[epochArg]
 	switch {
 	case c.epoch != nil:
-		if ok {
-			c.args[epochArg] = strconv.FormatInt(c.epoch.Unix(), 10)
-		}
 	case ok && v == "":
 		delete(c.args, epochArg)
 	case ok:
@@ -109,6 +106,9 @@ func (c *compilation) setEpoch() error {
 		}
 		t := time.Unix(sec, 0).UTC()
 		c.epoch = &t
+	}
+	if ok && c.epoch != nil {
+		c.args[epochArg] = strconv.FormatInt(c.epoch.Unix(), 10)
 	}
 	return nil
 }

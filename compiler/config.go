@@ -344,7 +344,7 @@ func healthDuration(text string) (time.Duration, error) {
 func (s *stage) setOnBuild(_ context.Context, cfg *schema.Config, _ expander) error {
 	for _, line := range cfg.OnBuild {
 		if _, err := parseTrigger(line); err != nil {
-			return err
+			return fmt.Errorf("trigger %q: %w", line, err)
 		}
 	}
 	s.config.Config.OnBuild = append(s.config.Config.OnBuild, cfg.OnBuild...)

@@ -28,6 +28,7 @@ const (
 
 // directories gives each context directory of a plan its name.
 type directories struct {
+	root   string // the main context, from which others are named
 	ignore func(dir string) ([]string, error)
 	byDir  map[string]*directory
 	byName map[string]*directory
@@ -58,6 +59,7 @@ func newDirectories(ignore func(string) ([]string, error)) *directories {
 // main names the first directory as a Dockerfile build names its context.
 func (ds *directories) main(dir string) {
 	if dir != "" && len(ds.byDir) == 0 {
+		ds.root = dir
 		ds.add(dir, dockerui.DefaultLocalNameContext)
 	}
 }
@@ -67,7 +69,20 @@ func (ds *directories) named(dir string) *directory {
 	if d, ok := ds.byDir[dir]; ok {
 		return d
 	}
-	return ds.add(dir, ds.taken.add(filepath.Base(dir)))
+	return ds.add(dir, ds.taken.add(relativeName(ds.root, dir)))
+}
+
+// relativeName names a directory by its path from the main context, so that
+// a checkout elsewhere gives the same names.
+func relativeName(root, dir string) string {
+	rel, err := filepath.Rel(root, dir)
+	if err != nil {
+		return filepath.Base(dir)
+	}
+	if up := strings.Count(rel, ".."); up > 0 && strings.Trim(rel, "./") == "" {
+		return strings.Repeat("parent-", up)
+	}
+	return filepath.ToSlash(rel)
 }
 
 func (ds *directories) add(dir, name string) *directory {
@@ -194,6 +209,7 @@ type nameSet map[string]bool
 // add returns name with everything but letters, digits, dots and dashes
 // replaced, and a number where it is taken.
 func (n nameSet) add(name string) string {
+	name = strings.TrimPrefix(strings.ReplaceAll(name, "../", ""), "./")
 	name = strings.Map(func(r rune) rune {
 		switch {
 		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '.', r == '-', r == '_':

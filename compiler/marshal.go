@@ -110,20 +110,19 @@ func (g *graphWriter) vertex(ctx context.Context, v llb.Vertex) error {
 	}
 	g.locate(dgst, locs)
 	if have, ok := g.def.Metadata[dgst.String()]; ok {
-		have.IgnoreCache = have.IgnoreCache || meta.GetIgnoreCache()
+		if meta.GetIgnoreCache() && !have.IgnoreCache {
+			have = have.CloneVT() // another target may have it too
+			have.IgnoreCache = true
+			g.def.Metadata[dgst.String()] = have
+		}
 		return nil
 	}
-	g.def.Metadata[dgst.String()] = cloneMeta(meta)
+	if meta == nil {
+		meta = &pb.OpMetadata{}
+	}
+	g.def.Metadata[dgst.String()] = meta
 	g.def.Def = append(g.def.Def, dt)
 	return g.names.note(dt)
-}
-
-// cloneMeta copies metadata, which vertices share between targets.
-func cloneMeta(meta *pb.OpMetadata) *pb.OpMetadata {
-	if meta == nil {
-		return &pb.OpMetadata{}
-	}
-	return meta.CloneVT()
 }
 
 // root ends a definition with the pointer to its result.

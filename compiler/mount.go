@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/moby/buildkit/client/llb"
@@ -114,12 +115,14 @@ func checkMount(m *schema.Mount, kind instructions.MountType) error {
 	const bind, cache, tmpfs, secret, ssh = instructions.MountTypeBind, instructions.MountTypeCache,
 		instructions.MountTypeTmpfs, instructions.MountTypeSecret, instructions.MountTypeSSH
 	type kinds []instructions.MountType
+	if all := (kinds{bind, cache, tmpfs, secret, ssh}); !slices.Contains(all, kind) {
+		return mistake(m.Pos, "bind, cache, tmpfs, secret or ssh", "unknown type %q of a mount", m.Type)
+	}
 	for _, f := range []struct {
 		name  string
 		given bool
 		used  kinds
 	}{
-		{"type", kind != "", kinds{bind, cache, tmpfs, secret, ssh}},
 		{"from", m.From != nil, kinds{bind, cache}},
 		{"source", m.Source != "", kinds{bind, cache, secret}},
 		{"rw", m.RW, kinds{bind, cache, tmpfs}},
@@ -132,11 +135,7 @@ func checkMount(m *schema.Mount, kind instructions.MountType) error {
 		{"gid", m.GID != nil, kinds{cache, secret, ssh}},
 		{"mode", m.Mode != "", kinds{cache, secret, ssh}},
 	} {
-		ok := !f.given
-		for _, k := range f.used {
-			ok = ok || k == kind
-		}
-		if !ok {
+		if f.given && !slices.Contains(f.used, kind) {
 			return mistake(m.Pos, "", "%s does not apply to a mount of type %s", f.name, kind)
 		}
 	}

@@ -17,18 +17,18 @@ import (
 func parseTrigger(line string) (instructions.Command, error) {
 	ast, err := parser.Parse(strings.NewReader(line))
 	if err != nil {
-		return nil, fmt.Errorf("trigger %q: %w", line, err)
+		return nil, err
 	}
 	if len(ast.AST.Children) != 1 {
-		return nil, fmt.Errorf("trigger %q: one instruction is needed", line)
+		return nil, errors.New("one instruction is needed")
 	}
 	cmd, err := instructions.ParseCommand(ast.AST.Children[0])
 	if err != nil {
-		return nil, fmt.Errorf("trigger %q: %w", line, err)
+		return nil, err
 	}
 	switch cmd.(type) {
 	case *instructions.OnbuildCommand, *instructions.MaintainerCommand:
-		return nil, fmt.Errorf("trigger %q: %s cannot be a trigger", line, strings.ToUpper(cmd.Name()))
+		return nil, fmt.Errorf("%s cannot be a trigger", strings.ToUpper(cmd.Name()))
 	}
 	return cmd, nil
 }
@@ -43,7 +43,7 @@ func (s *stage) triggers(ctx context.Context, lines []string) error {
 			err = s.trigger(ctx, cmd)
 		}
 		if err != nil {
-			return locate(s.image.Pos, "onbuild of the base image", fmt.Errorf("%s: %w", line, err))
+			return because(s.image.Pos, err, "onbuild trigger %q of the base image", line)
 		}
 	}
 	return nil

@@ -223,6 +223,7 @@ func (d *printer) config(t *Target) {
 	if err := json.Unmarshal(t.Config, &img); err != nil {
 		d.printf("  config is not valid: %v\n", err)
 	}
+	delete(img.Config, "ArgsEscaped") // says nothing on Linux
 	for _, name := range slices.Sorted(maps.Keys(img.Config)) {
 		d.printf("  %s %s\n", strings.ToLower(name), img.Config[name])
 	}

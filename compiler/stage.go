@@ -75,6 +75,9 @@ type argument struct {
 
 // stage translates an image, or returns what was translated before.
 func (c *compilation) stage(ctx context.Context, img *schema.Image, at place) (*stage, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	key := at.key(img)
 	if s, ok := c.stages[key]; ok {
 		if !s.done {
@@ -93,7 +96,7 @@ func (c *compilation) stage(ctx context.Context, img *schema.Image, at place) (*
 	}
 	c.stages[key] = s
 	if err := s.build(ctx); err != nil {
-		return nil, err
+		return nil, c.explain(err, img.Path)
 	}
 	s.done = true
 	return s, nil
@@ -123,9 +126,9 @@ func (s *stage) build(ctx context.Context) error {
 	if err := s.leading(ctx); err != nil {
 		return err
 	}
-	for _, step := range s.image.Steps {
+	for i, step := range s.image.Steps {
 		if err := s.apply(ctx, step); err != nil {
-			return err
+			return s.c.explain(err, fmt.Sprintf("%s.steps[%d]", s.image.Path, i))
 		}
 	}
 	return s.trailing(ctx)
@@ -294,7 +297,7 @@ func (s *stage) prefix() string {
 // label shortens a CUE path for the progress: images.api.stages.build is
 // api.build.
 func label(path string) string {
-	path = strings.TrimPrefix(path, "images.")
+	path = strings.TrimPrefix(strings.ReplaceAll(path, `"`, ""), "images.")
 	return strings.ReplaceAll(path, ".stages.", ".")
 }
 

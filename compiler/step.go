@@ -2,6 +2,7 @@ package compiler
 
 import (
 	"context"
+	"slices"
 
 	"github.com/strata-build/strata/schema"
 )
@@ -54,21 +55,11 @@ type stepField struct {
 // checkStep refuses fields that the verb of a step would ignore.
 func checkStep(step *schema.Step) error {
 	for _, f := range stepFields(step) {
-		if !f.given || usedBy(f.verbs, step.Verb) {
-			continue
+		if f.given && !slices.Contains(f.verbs, step.Verb) {
+			return mistake(step.FieldPos[f.name], "", "%s does not apply to %s", f.name, step.Verb)
 		}
-		return mistake(step.FieldPos[f.name], "", "%s does not apply to %s", f.name, step.Verb)
 	}
 	return nil
-}
-
-func usedBy(verbs []schema.Verb, verb schema.Verb) bool {
-	for _, v := range verbs {
-		if v == verb {
-			return true
-		}
-	}
-	return false
 }
 
 // stepFields lists the fields of a step that only some verbs use.
