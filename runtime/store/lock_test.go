@@ -7,38 +7,46 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/strata-build/strata/runtime/store"
 )
 
+// holdAlone takes a lock and checks that nobody else can have it meanwhile.
+func holdAlone(t *testing.T, s *store.Store, name string, inside *atomic.Int32) {
+	l, err := s.Lock(context.Background(), name)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	if inside.Add(1) != 1 {
+		t.Error("two hold the lock")
+	}
+	if _, ok, err := s.TryLock(name); ok || err != nil {
+		t.Errorf("a held lock can be taken: %v, %v", ok, err)
+	}
+	inside.Add(-1)
+	if err := l.Unlock(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLockExcludes(t *testing.T) {
 	s := newStore(t)
 	var wg sync.WaitGroup
-	inside, turns := 0, 0
+	var inside, turns atomic.Int32
 	for range 8 {
 		wg.Go(func() {
 			for range 50 {
-				l, err := s.Lock(context.Background(), "name")
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				inside++ // the race detector and the sum would tell
-				if inside != 1 {
-					t.Error("two hold the lock")
-				}
-				turns++
-				inside--
-				if err := l.Unlock(); err != nil {
-					t.Error(err)
-				}
+				holdAlone(t, s, "name", &inside)
+				turns.Add(1)
 			}
 		})
 	}
 	wg.Wait()
-	if turns != 400 {
-		t.Errorf("%d turns, want 400", turns)
+	if turns.Load() != 400 {
+		t.Errorf("%d turns, want 400", turns.Load())
 	}
 }
 
@@ -102,24 +110,11 @@ func TestLockFilesRemoved(t *testing.T) {
 			}
 		}
 	})
-	inside := make([]int, 2)
+	var inside [2]atomic.Int32
 	for i := range 6 {
-		name := i % 2
 		locking.Go(func() {
 			for range 300 {
-				l, err := s.Lock(context.Background(), fmt.Sprint(name))
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				inside[name]++
-				if inside[name] != 1 {
-					t.Error("two hold the lock")
-				}
-				inside[name]--
-				if err := l.Unlock(); err != nil {
-					t.Error(err)
-				}
+				holdAlone(t, s, fmt.Sprint(i%2), &inside[i%2])
 			}
 		})
 	}

@@ -69,16 +69,16 @@ func (s *Store) putRecord(bucket, key string, v any, refs []Ref) error {
 
 // replaceFile writes a file under a temporary name and renames it.
 func (s *Store) replaceFile(path string, data []byte) error {
-	f, err := s.TempFile()
+	name, err := s.ownedName()
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = renameMaking(f.Name(), path)
+	temp := s.path(dirTemp, name)
+	if err = writeNewFile(temp, data); err == nil {
+		err = renameMaking(temp, path)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
+		return errors.Join(err, removeFile(temp))
 	}
 	return nil
 }
@@ -86,14 +86,14 @@ func (s *Store) replaceFile(path string, data []byte) error {
 // renameMaking renames a file, making the directories that it goes to when
 // they turn out to be missing.
 func renameMaking(from, to string) error {
-	err := os.Rename(from, to)
+	err := rename(from, to)
 	if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 		return err
 	}
-	return os.Rename(from, to)
+	return rename(from, to)
 }
 
 // GetRecord reads a record into v, which may be nil. It reports false for a
@@ -104,7 +104,7 @@ func (s *Store) GetRecord(bucket, key string, v any) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("get record: %w", err)
 	}
-	data, err := os.ReadFile(path)
+	data, err := readFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
@@ -228,7 +228,7 @@ func (s *Store) shardFiles(bucket, shard string, yield func(recordFile, error) b
 
 func (s *Store) readRecordFile(bucket, path string) (recordFile, error) {
 	f := recordFile{Entry: Entry{Bucket: bucket}, path: path}
-	data, err := os.ReadFile(path)
+	data, err := readFile(path)
 	if err != nil {
 		return f, err
 	}

@@ -220,3 +220,41 @@ func TestTempBelongsToProcess(t *testing.T) {
 		t.Errorf("after Close there is %v", got)
 	}
 }
+
+// A Reap that runs while a process registers must not take it for dead.
+func TestRegisterDuringReap(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "store")
+	s := open(t, root)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if err := s.Reap(context.Background()); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	for range 300 {
+		p, err := store.Open(root)
+		must(t, err)
+		dir, err := p.TempDir()
+		must(t, err)
+		name, err := p.Owner()
+		must(t, err)
+		if alive, err := s.OwnerAlive(name); !alive || err != nil {
+			t.Fatalf("a living owner counts as dead: %v", err)
+		}
+		if _, err := os.Stat(dir); err != nil {
+			t.Fatal(err)
+		}
+		must(t, p.Close())
+	}
+	close(stop)
+	<-stopped
+}
