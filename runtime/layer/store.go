@@ -2,6 +2,7 @@ package layer
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	digest "github.com/opencontainers/go-digest"
@@ -22,6 +23,8 @@ type Options struct {
 	// SingleID is set when only one user id is mapped.
 	SingleID bool
 }
+
+var errLanding = errors.New("layer: being written")
 
 // Store relates layers (directories of the snapshotter) to diff IDs and blobs.
 type Store struct{}

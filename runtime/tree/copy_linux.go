@@ -34,6 +34,20 @@ func Copy(ctx context.Context, dst, src *rootfs.Root) error {
 	return w.directory(&e, level{{dir: from}}, 0)
 }
 
+// CopyFile copies the file name, which is not a directory and not there in dst,
+// with all its attributes.
+func CopyFile(ctx context.Context, dst, src *rootfs.Dir, name string) error {
+	e := Entry{Path: name, Dir: src, Name: name}
+	var err error
+	if e.Stat, err = src.Lstat(name); err != nil {
+		return err
+	}
+	if e.Stat.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return fmt.Errorf("copy %s: %w", name, unix.EISDIR)
+	}
+	return newGraft(ctx, nil, copyOptions{}).make(&e, dst)
+}
+
 // FlattenRequest names the layers of Flatten.
 type FlattenRequest struct {
 	// Layers are the layer directories, bottom first.
@@ -53,7 +67,7 @@ type FlattenRequest struct {
 // Flatten writes the merged view of layers to a directory, without mounting.
 // What stands in the way there is replaced; a directory is merged.
 func Flatten(ctx context.Context, req FlattenRequest) error {
-	o := copyOptions{export: req.Export, single: req.SingleID, skipped: req.Skipped}
+	o := copyOptions{export: req.Export, overrides: req.Overrides(), skipped: req.Skipped}
 	g := newGraft(ctx, req.Dst, o)
 	defer g.abandon()
 	return Walk(ctx, WalkRequest{Layers: req.Layers, Format: req.Format}, g)
@@ -63,8 +77,8 @@ type copyOptions struct {
 	// export: see FlattenRequest.
 	export  bool
 	skipped func(path string, err error)
-	// single reads overrides.
-	single bool
+	// overrides reads overrides.
+	overrides bool
 }
 
 // inode identifies a file while its file system is mounted.
@@ -190,7 +204,7 @@ func (g *graft) link(first string, d *rootfs.Dir, name string) error {
 
 // make makes the file with all its attributes; EEXIST when there is one.
 func (g *graft) make(e *Entry, d *rootfs.Dir) error {
-	if e.Stat.Mode&unix.S_IFMT == unix.S_IFREG && (e.Stat.Size > 0 || !g.o.export || !g.o.single) {
+	if e.Stat.Mode&unix.S_IFMT == unix.S_IFREG && (e.Stat.Size > 0 || !g.o.export || !g.o.overrides) {
 		return g.regular(e, d)
 	}
 	attrs, err := e.Xattrs()
@@ -230,7 +244,7 @@ func (g *graft) make(e *Entry, d *rootfs.Dir) error {
 func (g *graft) intended(e *Entry, attrs map[string]string) (unix.Stat_t, error) {
 	st := e.Stat
 	text, ok := attrs[OverrideXattr]
-	if !ok || !g.o.export || !g.o.single {
+	if !ok || !g.o.export || !g.o.overrides {
 		return st, nil
 	}
 	o, err := ParseOverride(text)

@@ -20,10 +20,15 @@ type Format struct {
 	// UserXattr keeps overlayfs' own marks in user.overlay.* (rootless)
 	// instead of trusted.overlay.*.
 	UserXattr bool
-	// SingleID is set when only one user id is mapped: owners and devices
-	// are recorded as overrides, and read from them.
+	// SingleID is set when only one user id is mapped: owners are recorded as
+	// overrides.
 	SingleID bool
 }
+
+// Overrides reports whether the layer may have overrides, which is so wherever
+// a user namespace keeps us from making devices. Elsewhere the attribute means
+// nothing: a build step may have made it.
+func (f Format) Overrides() bool { return f.UserXattr || f.SingleID }
 
 // OpaqueXattr is the name of the mark of an opaque directory; its value is
 // [Opaque].

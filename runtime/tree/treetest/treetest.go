@@ -28,6 +28,9 @@ type Options struct {
 	Opaque    string
 	// Seconds gives whole-second times.
 	Seconds bool
+	// FileLinks makes hard links to regular files only: GNU tar writes a second
+	// name of a device as another device.
+	FileLinks bool
 }
 
 // Privileged reports whether devices, owners and capabilities can be made.
@@ -151,7 +154,9 @@ func (g *generator) file() {
 	default:
 		g.content(p)
 	}
-	g.files = append(g.files, p)
+	if st, err := os.Lstat(p); !g.o.FileLinks || err == nil && st.Mode().IsRegular() {
+		g.files = append(g.files, p)
+	}
 	g.attributes(p)
 	g.times(p)
 }
