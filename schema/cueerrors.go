@@ -154,14 +154,14 @@ func pathOf(path []string) string {
 func (p *program) blame(err errors.Error) (span, []token.Pos) {
 	var places []token.Pos
 	for _, pos := range append([]token.Pos{err.Position()}, err.InputPositions()...) {
-		if pos.IsValid() && !p.foreign(pos.Position().Filename) && !slices.Contains(places, pos) {
+		if !p.foreign(pos) && !slices.Contains(places, pos) {
 			places = append(places, pos)
 		}
 	}
 	if len(places) == 0 {
 		return p.placeOfPath(err.Path()), nil
 	}
-	best := slices.IndexFunc(places, func(pos token.Pos) bool { return p.owned[pos.Position().Filename] })
+	best := slices.IndexFunc(places, func(pos token.Pos) bool { return p.owns(pos) })
 	best = max(best, 0)
 	at := places[best]
 	return p.spanAt(at), slices.Delete(places, best, best+1)
@@ -244,7 +244,10 @@ func (p *program) labels(at span) []string {
 			}
 		}
 	}
-	return append(names, definitionNames(source)...)
+	for definition, fields := range readVocabulary() {
+		names = append(append(names, definition), fields...)
+	}
+	return names
 }
 
 func importName(spec *ast.ImportSpec) string {
@@ -264,7 +267,7 @@ func (p *program) notAllowed(e *Error, err errors.Error) {
 	name := strings.Trim(path[len(path)-1], `"`)
 	e.Message = fmt.Sprintf("unknown field %q", name)
 	for _, pos := range append([]token.Pos{err.Position()}, err.InputPositions()...) {
-		if !pos.IsValid() || p.foreign(pos.Position().Filename) {
+		if p.foreign(pos) {
 			continue
 		}
 		s := p.spanAt(pos)

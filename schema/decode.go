@@ -59,7 +59,7 @@ func (d *decoder) failAt(at span, v cue.Value, message, hint string) *Error {
 // pos is the position of a value in the user's files.
 func (d *decoder) pos(v cue.Value) Position {
 	if src := v.Source(); src != nil {
-		if n := pick(src, valuePart); n != nil && n.Pos().IsValid() && !d.foreign(n.Pos().Position().Filename) {
+		if n := pick(src, valuePart); n != nil && !d.foreign(n.Pos()) {
 			return d.position(n.Pos())
 		}
 	}

@@ -23,8 +23,8 @@
 // the schema refuses, at the place where the user wrote it. The second
 // evaluation is there because a program can observe constraints: a
 // disjunction may be resolved by them. Files that compare with bottom, or
-// that use the schema other than by unifying with it, are evaluated with the
-// real schema at once. Vet uses the real schema always.
+// that have a disjunction of structs, are evaluated with the real schema at
+// once. Vet always does both.
 //
 // # References
 //

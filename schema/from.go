@@ -20,7 +20,7 @@ var sourceFields = [...]string{"local", "git", "http", "oci"}
 func (d *decoder) from(v cue.Value, s *scope) *From {
 	from := &From{Pos: d.pos(v)}
 	// An image first: in a cycle it has no value.
-	if at, _, ok := d.reference(v); ok && d.declares(s.home(at)) {
+	if at, _, ok := d.reference(v); ok && d.declared(s.home(at), s).Exists() {
 		from.Image = d.fromImage(v, s)
 		if from.Image == nil {
 			return nil
@@ -53,7 +53,7 @@ func (d *decoder) from(v cue.Value, s *scope) *From {
 // isSource tells a #Source from an image.
 func isSource(v cue.Value) bool {
 	for _, name := range sourceFields {
-		if v.LookupPath(cue.ParsePath(name)).Exists() {
+		if v.LookupPath(cue.MakePath(cue.Str(name))).Exists() {
 			return true
 		}
 	}
@@ -79,8 +79,8 @@ func (d *decoder) fromImage(v cue.Value, s *scope) *Image {
 			if img, ok := d.images[last.key()]; ok {
 				return d.decoded(origin, img, last)
 			}
-			if d.declares(last) {
-				return d.imageAt(d.rootOf(last.inst).LookupPath(last.path), last, s)
+			if img := d.declared(last, s); img.Exists() {
+				return d.imageAt(img, last, s)
 			}
 		}
 		if img, ok := d.nodes[next]; ok {
@@ -93,9 +93,18 @@ func (d *decoder) fromImage(v cue.Value, s *scope) *Image {
 	return d.image(v, &scope{outer: s, at: d.inPlace(v, s), context: s.context, inFrom: true})
 }
 
-// declares reports whether there is an image at a location.
-func (d *decoder) declares(at location) bool {
-	return at.isImage() && d.rootOf(at.inst).LookupPath(at.path).Exists()
+// declared is the image that is declared at a location; it does not exist
+// where the location is none of an image's.
+func (d *decoder) declared(at location, s *scope) cue.Value {
+	if !at.isImage() {
+		return cue.Value{}
+	}
+	for ; s != nil; s = s.outer {
+		if rest, ok := at.below(s.at); ok {
+			return s.value.LookupPath(cue.MakePath(rest...))
+		}
+	}
+	return d.rootOf(at.inst).LookupPath(at.path)
 }
 
 // decoded is an image that was decoded before; one that still is being decoded
@@ -133,11 +142,8 @@ func (d *decoder) inPlace(v cue.Value, s *scope) location {
 // not know it, as for a variable of a comprehension.
 func (d *decoder) reference(v cue.Value) (location, cue.Value, bool) {
 	if next := cue.Dereference(v); next != v && next.Exists() {
-		root, path := v.ReferencePath()
-		if inst := root.BuildInstance(); inst != nil && path.Err() == nil && len(path.Selectors()) > 0 {
-			return location{inst, path}, next, true
-		}
-		return location{}, next, true
+		at, _ := d.referenced(v)
+		return at, next, true
 	}
 	list := conjuncts(v)
 	if len(list) < 2 {
@@ -155,6 +161,16 @@ func (d *decoder) reference(v cue.Value) (location, cue.Value, bool) {
 	return d.reference(significant[0])
 }
 
+// referenced is the location that v refers to, where CUE knows it.
+func (d *decoder) referenced(v cue.Value) (location, bool) {
+	root, path := v.ReferencePath()
+	inst := root.BuildInstance()
+	if inst == nil || path.Err() != nil || len(path.Selectors()) == 0 {
+		return location{}, false
+	}
+	return location{d.canonical(inst), path}, true
+}
+
 // addsNothing reports whether unifying with c changes no valid image: c is
 // the top, or of the schema.
 func (d *decoder) addsNothing(c cue.Value) bool {
@@ -165,7 +181,7 @@ func (d *decoder) addsNothing(c cue.Value) bool {
 		return isSchema(root.BuildInstance())
 	}
 	src := c.Source()
-	return src != nil && src.Pos().IsValid() && d.foreign(src.Pos().Position().Filename)
+	return src != nil && src.Pos().IsValid() && d.foreign(src.Pos())
 }
 
 // whereIs finds the location of a node that was reached without a path.

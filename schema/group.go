@@ -24,7 +24,7 @@ const lonePrefix = "local.invalid"
 
 // languageVersion is the version of CUE's language for files in no module,
 // and in the module.cue that Init writes.
-const languageVersion = "v0.17.0"
+const languageVersion = "v0.15.0"
 
 // group is the arguments that CUE can load together: the packages of one
 // module, or one list of files.

@@ -16,6 +16,7 @@ import (
 type scope struct {
 	outer   *scope
 	at      location
+	value   cue.Value
 	context string
 	// aliases are the locations that CUE may report for values inside of
 	// this image, because it shares the node of a template.
@@ -24,6 +25,9 @@ type scope struct {
 	// in it may have been meant as a source.
 	inFrom bool
 }
+
+// contextPath is the field that says what copies read.
+var contextPath = cue.ParsePath("context")
 
 // requested decodes a target and checks the assertions in it.
 func (d *decoder) requested(t target) *Image {
@@ -75,7 +79,14 @@ func (d *decoder) assertions(targets []target) {
 // imageAt decodes the image that is declared at a location. The scopes of the
 // images around it are taken from s where it is in one of them.
 func (d *decoder) imageAt(v cue.Value, at location, s *scope) *Image {
-	return d.image(v, &scope{outer: d.around(at, s), at: at, context: d.contextAt(at)})
+	outer := d.around(at, s)
+	inner := &scope{outer: outer, at: at}
+	if outer != nil && outer.context != "" {
+		inner.context = outer.context
+	} else {
+		inner.context = d.contextAt(at)
+	}
+	return d.image(v, inner)
 }
 
 // around is the scope of the innermost image around a location, or nil.
@@ -92,7 +103,7 @@ func (d *decoder) around(at location, s *scope) *scope {
 			}
 		}
 		v := d.rootOf(at.inst).LookupPath(outer.path)
-		return &scope{outer: d.around(outer, s), at: outer, aliases: d.aliasesOf(v)}
+		return &scope{outer: d.around(outer, s), at: outer, value: v, aliases: d.aliasesOf(v)}
 	}
 	return nil
 }
@@ -100,7 +111,7 @@ func (d *decoder) around(at location, s *scope) *scope {
 // image decodes v, whose scope says where it is and what its context would
 // be by default.
 func (d *decoder) image(v cue.Value, s *scope) *Image {
-	s.aliases = d.aliasesOf(v)
+	s.value, s.aliases = v, d.aliasesOf(v)
 	d.images[s.at.key()], d.nodes[v] = nil, nil
 	img := &Image{
 		Name:    lastLabel(v),
@@ -131,7 +142,7 @@ func lastLabel(v cue.Value) string {
 
 func (d *decoder) imageFields(v cue.Value, img *Image, s *scope) {
 	// The context first: the rest is relative to it.
-	if ctx := v.LookupPath(cue.ParsePath("context")); ctx.Exists() {
+	if ctx := v.LookupPath(contextPath); ctx.Exists() {
 		s.context = d.contextDir(ctx, s)
 		img.Context = s.context
 	}

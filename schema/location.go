@@ -49,13 +49,18 @@ func (d *decoder) contextAt(at location) string {
 	if len(sels) == 0 || sv == nil {
 		return at.inst.Dir
 	}
-	dir := sv.fieldDir(selectorName(sels[0]))
-	if len(sels) > 1 && selectorName(sels[0]) == "images" {
+	var dir string
+	if name := selectorName(sels[0]); name == "images" && len(sels) > 1 {
 		dir = sv.imageDir(selectorName(sels[1]))
+	} else {
+		dir = sv.fieldDir(name)
 	}
-	root := d.rootOf(at.inst)
 	for i := 1; i < len(sels); i++ {
-		ctx := root.LookupPath(cue.MakePath(sels[:i]...)).LookupPath(cue.ParsePath("context"))
+		outer := location{at.inst, cue.MakePath(sels[:i]...)}
+		if !outer.isImage() && i > 1 {
+			continue
+		}
+		ctx := d.rootOf(at.inst).LookupPath(outer.path).LookupPath(contextPath)
 		if path, err := ctx.String(); err == nil {
 			dir = d.resolvePath(path, &scope{at: at, context: dir})
 		}
@@ -72,12 +77,24 @@ func selectorName(sel cue.Selector) string {
 
 // rootOf is the value of a package that was evaluated or imported.
 func (d *decoder) rootOf(inst *build.Instance) cue.Value {
-	for _, pk := range d.packages {
-		if pk.inst == inst && pk.built {
-			return pk.value
-		}
+	if pk := d.byInstance[inst]; pk != nil && pk.built {
+		return pk.value
 	}
 	return d.context.BuildInstance(inst)
+}
+
+// packageKey identifies a package that is loaded from a directory.
+type packageKey struct{ dir, name string }
+
+// canonical is the instance that stands for a package. CUE has two of one
+// that the arguments name and another package imports; they are the same
+// unless a tag was set in the first.
+func (d *decoder) canonical(inst *build.Instance) *build.Instance {
+	pk := d.byDir[packageKey{inst.Dir, inst.PkgName}]
+	if pk != nil && pk.built && (len(d.session.opts.Tags) == 0 || len(pk.survey.tags) == 0) {
+		return pk.inst
+	}
+	return inst
 }
 
 // aliasesOf are the locations of the templates that v is nothing but a
@@ -86,11 +103,11 @@ func (d *decoder) rootOf(inst *build.Instance) cue.Value {
 func (d *decoder) aliasesOf(v cue.Value) []location {
 	var aliases []location
 	for range maxChain {
-		at, next, ok := d.reference(v)
-		if !ok {
+		next := cue.Dereference(v)
+		if next == v || !next.Exists() {
 			break
 		}
-		if at.inst != nil {
+		if at, ok := d.referenced(v); ok {
 			aliases = append(aliases, at)
 		}
 		v = next

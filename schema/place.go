@@ -59,7 +59,7 @@ func (p *program) place(v cue.Value, which part) span {
 			if !first.pos.IsValid() {
 				first = s
 			}
-			if p.owned[s.pos.Position().Filename] {
+			if p.owns(s.pos) {
 				owned = s
 				break
 			}
@@ -82,7 +82,7 @@ func (p *program) nodes(v cue.Value) []ast.Node {
 	var nodes []ast.Node
 	for _, c := range conjuncts(v) {
 		n := c.Source()
-		if n == nil || !n.Pos().IsValid() || p.foreign(n.Pos().Position().Filename) {
+		if n == nil || p.foreign(n.Pos()) {
 			continue
 		}
 		nodes = append(nodes, n)
@@ -95,7 +95,7 @@ func (p *program) nodes(v cue.Value) []ast.Node {
 // before a library's.
 func (p *program) rank(n ast.Node) int {
 	rank := 0
-	if !p.owned[n.Pos().Position().Filename] {
+	if !p.owns(n.Pos()) {
 		rank += 2
 	}
 	if f, ok := n.(*ast.Field); ok {

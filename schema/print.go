@@ -15,8 +15,9 @@ import (
 
 // Document is a build file to print: images, and what a Spec does not carry.
 //
-// Stages and images that a From refers to become CUE references; images that
-// are reached so and are not in Images are printed after those.
+// Stages and images that a From refers to become CUE references. Images that
+// are reached so and are not in Images are printed beside `images`, as hidden
+// fields: they are no targets.
 type Document struct {
 	Package string // the package clause; "" is "build"
 	Comment string // at the top of the file, without comment signs
@@ -75,7 +76,7 @@ func Print(doc *Document) ([]byte, error) {
 		b.WriteString("\n" + commentLines(doc.Comments[img], ""))
 		body := p.image(img)
 		body.prefix = p.schema + ".#Image & "
-		fmt.Fprintf(&b, "images: %s: %s\n", p.label(p.name[img]), fit(body, "", 0))
+		fmt.Fprintf(&b, "%s: %s\n", p.declaration(img), fit(body, "", 0))
 	}
 	if !utf8.ValidString(b.String()) {
 		return nil, fmt.Errorf("print CUE: %w", errNotUTF8)
@@ -97,6 +98,7 @@ type printer struct {
 	pkg    string
 	schema string // the name of the import
 	images []*Image
+	listed int               // how many of images are the Document's own
 	name   map[*Image]string // the labels of images and stages
 	outer  map[*Image]*Image // the image that a stage belongs to
 	// taken are the identifiers that expressions use: labels that could
@@ -120,11 +122,12 @@ func newPrinter(doc *Document) (*printer, error) {
 	for _, img := range doc.Images {
 		p.add(img)
 	}
+	p.listed = len(p.images)
 	for i := 0; i < len(p.images); i++ { // grows
 		eachFrom(p.images[i], p.reach)
 	}
 	reserved := p.reservedNames()
-	p.schema = unused("b", reserved)
+	p.schema = importAlias(reserved)
 	p.taken[p.schema] = true
 	for _, param := range doc.Params {
 		if _, ok := p.field[param.Name]; ok {
@@ -148,6 +151,32 @@ func (p *printer) add(img *Image) {
 	p.adopt(img)
 }
 
+// addHidden makes img a top-level image that is no target.
+func (p *printer) addHidden(img *Image) {
+	if _, ok := p.name[img]; ok {
+		return
+	}
+	p.images = append(p.images, img)
+	p.nameHidden(img)
+	p.adopt(img)
+}
+
+// hidden reports whether a top-level image is none of the Document's own.
+func (p *printer) hidden(img *Image) bool {
+	return slices.Index(p.images, img) >= p.listed
+}
+
+// declaration is the label of a top-level image, with those around it.
+func (p *printer) declaration(img *Image) string {
+	if p.hidden(img) {
+		return hiddenName(p.name[img])
+	}
+	return "images: " + p.label(p.name[img])
+}
+
+// hiddenName makes a hidden label of a name.
+func hiddenName(name string) string { return "_" + paramField(name) }
+
 // adopt names the stages of an image.
 func (p *printer) adopt(img *Image) {
 	for _, stage := range img.Stages {
@@ -162,21 +191,34 @@ func (p *printer) adopt(img *Image) {
 
 // nameOf gives img a label that none of its siblings has.
 func (p *printer) nameOf(img *Image, siblings []*Image) {
-	base := img.Name
+	p.name[img] = distinct(img.Name, func(name string) bool {
+		return slices.ContainsFunc(siblings, func(s *Image) bool { return s != img && p.name[s] == name })
+	})
+}
+
+// nameHidden gives img a name whose hidden label no other top-level image has.
+func (p *printer) nameHidden(img *Image) {
+	p.name[img] = distinct(strings.TrimLeft(img.Name, "_#"), func(name string) bool {
+		return slices.ContainsFunc(p.images, func(s *Image) bool { return s != img && hiddenName(p.name[s]) == hiddenName(name) })
+	})
+}
+
+// distinct is base, or base with a number, that is not taken.
+func distinct(base string, taken func(string) bool) string {
 	if base == "" {
 		base = "image"
 	}
 	name := base
-	for n := 2; slices.ContainsFunc(siblings, func(s *Image) bool { return s != img && p.name[s] == name }); n++ {
+	for n := 2; taken(name); n++ {
 		name = base + strconv.Itoa(n)
 	}
-	p.name[img] = name
+	return name
 }
 
 // reach adds an image that a From refers to and nothing declares.
 func (p *printer) reach(from *From) {
 	if from.Image != nil {
-		p.add(from.Image)
+		p.addHidden(from.Image)
 	}
 }
 
@@ -215,6 +257,16 @@ func (p *printer) reservedNames() map[string]bool {
 		reserved[word] = true
 	}
 	return reserved
+}
+
+// importAlias is a name for the schema that is not reserved.
+func importAlias(reserved map[string]bool) string {
+	for _, name := range []string{"b", "build", "strata"} {
+		if !reserved[name] {
+			return name
+		}
+	}
+	return unused("schema", reserved)
 }
 
 // unused is name, or name with something appended, that is not reserved.
@@ -279,13 +331,14 @@ func (p *printer) reference(target, img *Image) string {
 		break
 	}
 	var path string
-	for at := target; at != nil; at = p.outer[at] {
-		path = p.selector(p.name[at]) + path
-		if p.outer[at] != nil {
-			path = ".stages" + path
-		}
+	for p.outer[target] != nil {
+		path = ".stages" + p.selector(p.name[target]) + path
+		target = p.outer[target]
 	}
-	return "images" + path
+	if p.hidden(target) {
+		return hiddenName(p.name[target]) + path
+	}
+	return "images" + p.selector(p.name[target]) + path
 }
 
 // selector prints a selection of a field.
@@ -296,13 +349,21 @@ func (p *printer) selector(name string) string {
 	return "." + name
 }
 
-// path prints a path of the Spec: relative to the document's directory where
-// it is an absolute one.
-func (p *printer) path(s string) textNode {
-	if p.doc.Dir != "" && filepath.IsAbs(s) {
-		if rel, err := filepath.Rel(p.doc.Dir, s); err == nil {
+// path prints a path of the Spec: relative to base, a directory, where both
+// are absolute.
+func (p *printer) path(s, base string) textNode {
+	if p.doc.Dir != "" && filepath.IsAbs(s) && filepath.IsAbs(base) {
+		if rel, err := filepath.Rel(base, s); err == nil {
 			s = filepath.ToSlash(rel)
 		}
 	}
 	return p.str(s)
+}
+
+// base is the directory that the paths in an image are relative to.
+func (p *printer) base(img *Image) string {
+	if img != nil && img.Context != "" {
+		return img.Context
+	}
+	return p.doc.Dir
 }

@@ -99,11 +99,10 @@ func (p *printer) image(img *Image) objectNode {
 	l := &fieldList{printer: p, comment: func(name string) string { return p.doc.Comments[Field{img, name}] }}
 	p.stages(l, img)
 	if img.Dockerfile != nil {
-		l.put("dockerfile", p.dockerfile(img.Dockerfile))
+		l.put("dockerfile", p.dockerfile(img.Dockerfile, p.base(img)))
 	}
-	if outer := p.outer[img]; p.doc.Dir != "" && img.Context != "" &&
-		img.Context != p.doc.Dir && (outer == nil || outer.Context != img.Context) {
-		l.put("context", p.path(img.Context))
+	if around := p.base(p.outer[img]); p.doc.Dir != "" && img.Context != "" && img.Context != around {
+		l.put("context", p.path(img.Context, around))
 	}
 	l.str("platform", img.Platform)
 	if img.From != nil {
@@ -137,7 +136,7 @@ func (p *printer) steps(l *fieldList, img *Image) {
 	if img.Steps == nil {
 		return
 	}
-	steps := listNode{tall: true}
+	steps := listNode{tall: len(img.Steps) > 1}
 	for _, step := range img.Steps {
 		steps.elems = append(steps.elems, element{comment: p.doc.Comments[step], value: p.step(step, img)})
 	}
@@ -196,13 +195,13 @@ func (p *printer) healthcheck(h *Healthcheck) objectNode {
 	return objectNode{members: l.members}
 }
 
-func (p *printer) dockerfile(d *Dockerfile) printNode {
+func (p *printer) dockerfile(d *Dockerfile, base string) printNode {
 	if d.Text == "" && d.Target == "" {
-		return p.path(d.Path)
+		return p.path(d.Path, base)
 	}
 	l := &fieldList{printer: p}
 	if d.Path != "" {
-		l.put("path", p.path(d.Path))
+		l.put("path", p.path(d.Path, base))
 	}
 	l.str("text", d.Text)
 	l.str("target", d.Target)
@@ -220,12 +219,12 @@ func (p *printer) from(f *From, img *Image) printNode {
 	s := f.Source
 	l := &fieldList{printer: p}
 	if s.Local != "" {
-		l.put("local", p.path(s.Local))
+		l.put("local", p.path(s.Local, p.base(img)))
 	}
 	l.str("git", s.Git)
 	l.str("http", s.HTTP)
 	if s.OCI != "" {
-		l.put("oci", p.path(s.OCI))
+		l.put("oci", p.path(s.OCI, p.base(img)))
 	}
 	l.str("ref", s.Ref)
 	l.str("checksum", s.Checksum)

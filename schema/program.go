@@ -31,8 +31,11 @@ type program struct {
 	session  *session
 	schema   schemaKind
 	context  *cue.Context
-	packages []*pkg          // those that the arguments name
-	owned    map[string]bool // the files of packages
+	packages []*pkg // those that the arguments name
+	files    map[string]*fileInfo
+
+	byInstance map[*build.Instance]*pkg
+	byDir      map[packageKey]*pkg
 	// surveys are of all packages, imported ones too.
 	surveys map[*build.Instance]*survey
 }
@@ -54,7 +57,10 @@ func (s *session) evaluate(ctx context.Context, schema schemaKind) (*program, er
 		schema:  schema,
 		context: cuecontext.New(cuecontext.WithInjection(embed.New())),
 		surveys: map[*build.Instance]*survey{},
-		owned:   map[string]bool{},
+		files:   map[string]*fileInfo{},
+
+		byInstance: map[*build.Instance]*pkg{},
+		byDir:      map[packageKey]*pkg{},
 	}
 	for _, g := range s.groups {
 		if err := ctx.Err(); err != nil {
@@ -78,10 +84,10 @@ func (p *program) load(g *group) error {
 		p.locate(g, inst)
 		p.surveyAll(inst)
 		for _, f := range inst.Files {
-			p.owned[f.Filename] = true
+			p.file(f.Filename).owned = true
 		}
 		if inst.Err == nil {
-			p.packages = append(p.packages, &pkg{inst: inst, group: g, survey: p.surveys[inst]})
+			p.add(&pkg{inst: inst, group: g, survey: p.surveys[inst]})
 		}
 	}
 	if err := p.checkTags(insts); err != nil {
@@ -155,9 +161,35 @@ func (p *program) build(pk *pkg) error {
 	return nil
 }
 
-// foreign reports whether a file is part of the schema.
-func (p *program) foreign(file string) bool {
-	return file == "" || filepath.Base(file) == schemaFile && strings.Contains(filepath.ToSlash(file), ImportPath+"/")
+// fileInfo is what messages need to know of a file.
+type fileInfo struct {
+	shown   string // its name in messages
+	owned   bool   // it belongs to the packages that the arguments name
+	foreign bool   // it is part of the schema
+}
+
+// file is what is known of the file of that name.
+func (p *program) file(name string) *fileInfo {
+	info := p.files[name]
+	if info == nil {
+		inSchema := strings.Contains(filepath.ToSlash(name), ImportPath+"/")
+		info = &fileInfo{
+			shown:   p.session.fileName(name),
+			foreign: name == "" || inSchema && filepath.Base(name) == schemaFile,
+		}
+		p.files[name] = info
+	}
+	return info
+}
+
+// foreign reports whether a position is none of the user's.
+func (p *program) foreign(pos token.Pos) bool {
+	return !pos.IsValid() || p.file(pos.Filename()).foreign
+}
+
+// owns reports whether a position is in the packages that the arguments name.
+func (p *program) owns(pos token.Pos) bool {
+	return pos.IsValid() && p.file(pos.Filename()).owned
 }
 
 // position makes a Position of one of CUE's.
@@ -166,7 +198,16 @@ func (p *program) position(pos token.Pos) Position {
 		return Position{}
 	}
 	at := pos.Position()
-	return Position{File: p.session.fileName(at.Filename), Line: at.Line, Column: at.Column}
+	return Position{File: p.file(at.Filename).shown, Line: at.Line, Column: at.Column}
+}
+
+// add makes a package one of those that the arguments name.
+func (p *program) add(pk *pkg) {
+	p.packages = append(p.packages, pk)
+	p.byInstance[pk.inst] = pk
+	if !pk.group.files {
+		p.byDir[packageKey{pk.inst.Dir, pk.inst.PkgName}] = pk
+	}
 }
 
 // dirOf is the directory of a package relative to its module.

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,44 +76,58 @@ func writeFile(t *testing.T, name string, data []byte) {
 	}
 }
 
-// outcome is what an archive's options give: the Spec or the mistakes.
-func outcome(t *testing.T, dir, comment string) []txtar.File {
-	opts := LoadOptions{Dir: dir, Env: []string{"CUE_REGISTRY=none", "HOME=" + dir}}
-	vet, names := false, false
+// options are what the comment of an archive asks for.
+type options struct {
+	load             LoadOptions
+	vet, names, init bool
+}
+
+func optionsOf(comment, dir string) options {
+	opts := options{load: LoadOptions{Dir: dir, Env: []string{"CUE_REGISTRY=none", "HOME=" + dir}}}
 	for line := range strings.Lines(comment) {
 		key, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
 		switch key {
 		case "args":
-			opts.Args = strings.Fields(rest)
+			opts.load.Args = strings.Fields(rest)
 		case "tags":
-			opts.Tags = strings.Fields(rest)
+			opts.load.Tags = strings.Fields(rest)
 		case "targets":
-			opts.Targets = strings.Fields(rest)
+			opts.load.Targets = strings.Fields(rest)
 		case "dir":
-			opts.Dir = filepath.Join(dir, strings.TrimSpace(rest))
+			opts.load.Dir = filepath.Join(dir, strings.TrimSpace(rest))
 		case "vet":
-			vet = true
+			opts.vet = true
 		case "names":
-			names = true
+			opts.names = true
+		case "init":
+			opts.init = true
 		}
 	}
+	return opts
+}
+
+// outcome is what an archive's options give: the Spec or the mistakes.
+func outcome(t *testing.T, dir, comment string) []txtar.File {
+	t.Helper()
+	opts := optionsOf(comment, dir)
 	ctx := context.Background()
-	var files []txtar.File
-	if names {
-		list, err := Names(ctx, opts)
-		files = append(files, rendered("want.names", strings.Join(list, "\n")+"\n", err, dir)...)
-	} else if vet {
-		err := Vet(ctx, opts)
-		files = append(files, rendered("want.vet", "ok\n", err, dir)...)
-	} else {
-		spec, err := Load(ctx, opts)
-		text := ""
-		if err == nil {
-			text = dump(spec, dir)
+	if opts.init {
+		if _, err := Init(opts.load.Dir, InitOptions{}); err != nil {
+			t.Fatal(err)
 		}
-		files = append(files, rendered("want.spec", text, err, dir)...)
 	}
-	return files
+	switch {
+	case opts.names:
+		list, err := Names(ctx, opts.load)
+		return rendered("want.names", strings.Join(list, "\n")+"\n", err, dir)
+	case opts.vet:
+		return rendered("want.vet", "ok\n", Vet(ctx, opts.load), dir)
+	}
+	spec, err := Load(ctx, opts.load)
+	if err != nil {
+		return rendered("want.err", "", err, dir)
+	}
+	return rendered("want.spec", dump(spec, dir), nil, dir)
 }
 
 func rendered(name, text string, err error, dir string) []txtar.File {
@@ -133,6 +145,3 @@ func rendered(name, text string, err error, dir string) []txtar.File {
 	}
 	return []txtar.File{{Name: "want.err", Data: bytes.ReplaceAll([]byte(text), []byte(dir), []byte("$DIR"))}}
 }
-
-var _ = flag.Bool
-var _ = fmt.Sprint

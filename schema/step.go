@@ -53,38 +53,44 @@ func (d *decoder) step(v cue.Value, s *scope) *Step {
 		d.mistyped(settled, k, "a step (a string for the shell, or a struct)")
 		return nil
 	}
-	verb, ok := d.verb(settled)
+	var fields []namedField
+	d.fields(settled, "a step", func(name string, f cue.Value) { fields = append(fields, namedField{name, f}) })
+	verb, ok := d.verb(settled, fields)
 	if !ok {
 		return nil
 	}
-	step.Verb, step.FieldPos = verb, map[string]Position{}
+	step.Verb, step.FieldPos = verb, make(map[string]Position, len(fields))
 	allowed := uses(verb)
-	d.fields(settled, "a step", func(name string, f cue.Value) {
-		if name != string(verb) && !slices.Contains(allowed, name) {
-			d.unusedField(f, name, verb, allowed)
-			return
+	for _, f := range fields {
+		if f.name != string(verb) && !slices.Contains(allowed, f.name) {
+			d.unusedField(f.value, f.name, verb, allowed)
+			continue
 		}
-		step.FieldPos[name] = d.pos(f)
-		if !d.verbField(name, f, step, s) && !d.fileField(name, f, step, s) {
-			d.runField(name, f, step, s)
+		step.FieldPos[f.name] = d.pos(f.value)
+		if !d.verbField(f.name, f.value, step, s) && !d.fileField(f.name, f.value, step, s) {
+			d.runField(f.name, f.value, step, s)
 		}
-	})
+	}
 	d.checkStep(v, step)
 	return step
 }
 
+// namedField is a field of a struct.
+type namedField struct {
+	name  string
+	value cue.Value
+}
+
 // verb finds the one verb of a step.
-func (d *decoder) verb(v cue.Value) (Verb, bool) {
+func (d *decoder) verb(v cue.Value, fields []namedField) (Verb, bool) {
 	var found []string
-	var fields []string
 	var last cue.Value
-	d.fields(v, "a step", func(name string, f cue.Value) {
-		fields = append(fields, name)
-		if slices.ContainsFunc(verbs[:], func(x verbEntry) bool { return string(x.verb) == name }) {
-			found = append(found, name)
-			last = f
+	for _, f := range fields {
+		if slices.ContainsFunc(verbs[:], func(x verbEntry) bool { return string(x.verb) == f.name }) {
+			found = append(found, f.name)
+			last = f.value
 		}
-	})
+	}
 	switch len(found) {
 	case 1:
 		return Verb(found[0]), true
@@ -97,22 +103,21 @@ func (d *decoder) verb(v cue.Value) (Verb, bool) {
 }
 
 // noVerb records that a step does nothing, and which verb was meant.
-func (d *decoder) noVerb(v cue.Value, fields []string) {
+func (d *decoder) noVerb(v cue.Value, fields []namedField) {
 	var names []string
 	for _, x := range verbs {
 		names = append(names, string(x.verb))
 	}
 	words := d.words("#Step")
 	for _, field := range fields {
-		if slices.Contains(words, field) {
+		if slices.Contains(words, field.name) {
 			continue
 		}
-		f := v.LookupPath(cue.MakePath(cue.Str(field)))
-		hint := didYouMean(field, names)
+		hint := didYouMean(field.name, names)
 		if hint == "" {
-			hint = didYouMean(field, words)
+			hint = didYouMean(field.name, words)
 		}
-		e := d.failLabel(f, fmt.Sprintf("unknown field %q", field), hint)
+		e := d.failLabel(field.value, fmt.Sprintf("unknown field %q", field.name), hint)
 		e.Allowed = strings.Join(words, ", ")
 		return
 	}

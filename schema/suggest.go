@@ -32,10 +32,10 @@ func nearest(name string, candidates []string) string {
 	return best
 }
 
-// fold drops what people mix up: case, '-' and '_'.
+// fold drops what people mix up: case, '-', '_' and '#'.
 func fold(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r == '-' || r == '_' {
+		if r == '-' || r == '_' || r == '#' {
 			return -1
 		}
 		return r

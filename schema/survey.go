@@ -21,8 +21,9 @@ type survey struct {
 	computed []string
 	tags     []tagField
 	embeds   []embedAttr
-	// observes is true where the result may depend on the schema other than
-	// by an error: see usesSchemaPlainly.
+	// observes is true where a value may depend on whether something is an
+	// error: comparisons with bottom, and alternatives that the schema may
+	// rule out.
 	observes bool
 	// importsSchema is true where a file imports the schema.
 	importsSchema bool
@@ -53,30 +54,25 @@ func surveyInstance(inst *build.Instance) *survey {
 }
 
 func (s *survey) file(f *ast.File) {
-	schemaName := ""
 	for spec := range f.ImportSpecs() {
-		if name, ok := schemaImport(spec); ok {
-			schemaName, s.importsSchema = name, true
-		}
+		s.importsSchema = s.importsSchema || isSchemaImport(spec)
 	}
 	for _, decl := range f.Decls {
 		s.topLevel(f.Filename, decl)
 	}
-	v := &syntaxVisitor{survey: s, file: f.Filename, schemaName: schemaName}
-	v.walk(f)
+	s.attributesAndUses(f)
 }
 
-// schemaImport is the name that a file gives to the schema.
-func schemaImport(spec *ast.ImportSpec) (name string, ok bool) {
-	path := strings.Trim(spec.Path.Value, `"`)
-	ip := ast.ParseImportPath(path)
-	if ip.Path != ImportPath {
-		return "", false
+func isSchemaImport(spec *ast.ImportSpec) bool {
+	return ast.ParseImportPath(strings.Trim(spec.Path.Value, `"`)).Path == ImportPath
+}
+
+// include adds a file to a list that does not have it.
+func include(files []string, file string) []string {
+	if slices.Contains(files, file) {
+		return files
 	}
-	if spec.Name != nil {
-		return spec.Name.Name, true
-	}
-	return "schema", true
+	return append(files, file)
 }
 
 // topLevel notes the label of a declaration of a file.
@@ -85,15 +81,15 @@ func (s *survey) topLevel(file string, decl ast.Decl) {
 	case *ast.Field:
 		name, ok := literalLabel(d.Label)
 		if !ok {
-			s.computed = append(s.computed, file)
+			s.computed = include(s.computed, file)
 			return
 		}
-		s.top[name] = append(s.top[name], file)
+		s.top[name] = include(s.top[name], file)
 		if name == "images" {
 			s.imageFields(file, d.Value)
 		}
 	case *ast.EmbedDecl, *ast.Comprehension:
-		s.computed = append(s.computed, file)
+		s.computed = include(s.computed, file)
 	}
 }
 
@@ -115,20 +111,20 @@ func (s *survey) imageFields(file string, value ast.Expr) {
 		}
 		return
 	}
-	s.computed = append(s.computed, file)
+	s.computed = include(s.computed, file)
 }
 
 func (s *survey) imageField(file string, elt ast.Decl) {
 	switch f := elt.(type) {
 	case *ast.Field:
 		if name, ok := literalLabel(f.Label); ok {
-			s.images[name] = append(s.images[name], file)
+			s.images[name] = include(s.images[name], file)
 			return
 		}
 	case *ast.LetClause, *ast.CommentGroup, *ast.Attribute, *ast.Ellipsis:
 		return
 	}
-	s.computed = append(s.computed, file)
+	s.computed = include(s.computed, file)
 }
 
 // literalLabel is the name of a label that is not computed.
@@ -185,82 +181,68 @@ func (s *survey) tag(name string) (tagField, bool) {
 	return s.tags[i], true
 }
 
-// syntaxVisitor collects attributes, and whether the schema is only ever
-// unified with.
-type syntaxVisitor struct {
-	*survey
-	file       string
-	schemaName string
-}
-
-func (v *syntaxVisitor) walk(n ast.Node) {
-	plain := usesSchemaPlainly(v.schemaName)
-	ast.Walk(n, func(n ast.Node) bool {
+// attributesAndUses reads the attributes of a file, and how it may observe the
+// schema.
+func (s *survey) attributesAndUses(f *ast.File) {
+	ast.Walk(f, func(n ast.Node) bool {
 		switch x := n.(type) {
 		case *ast.BottomLit:
-			v.observes = true
+			s.observes = true
+		case *ast.BinaryExpr:
+			s.observes = s.observes || x.Op == token.OR && (constrained(x.X) || constrained(x.Y))
 		case *ast.Field:
-			v.attributes(x)
+			s.tagsOf(x)
 		case *ast.Attribute:
-			v.embed(x)
+			s.embed(f.Filename, x)
 		case *ast.ImportDecl:
 			return false
-		}
-		if !plain(n) {
-			v.observes = true
 		}
 		return true
 	}, nil)
 }
 
-// usesSchemaPlainly returns a check to be called for every node in order: it
-// is false at a use of the schema that is not one whole definition, such as
-// `b.#Image.stages`, whose value the hollow schema does not have.
-func usesSchemaPlainly(schemaName string) func(ast.Node) bool {
-	if schemaName == "" {
-		return func(ast.Node) bool { return true }
-	}
-	isDefinition := func(x ast.Node) bool {
-		sel, ok := x.(*ast.SelectorExpr)
-		if !ok {
-			return false
-		}
-		id, ok := sel.X.(*ast.Ident)
-		return ok && id.Name == schemaName
-	}
-	return func(n ast.Node) bool {
-		switch x := n.(type) {
-		case *ast.SelectorExpr:
-			return !isDefinition(x.X)
-		case *ast.IndexExpr:
-			return !isDefinition(x.X)
-		case *ast.CallExpr:
-			return !slices.ContainsFunc(x.Args, func(a ast.Expr) bool { return isDefinition(a) })
-		case *ast.ForClause:
-			return !isDefinition(x.Source)
-		case *ast.LetClause:
-			return !isDefinition(x.Expr)
-		}
+// constrained reports whether an alternative is an expression that the schema
+// may be part of, and so may rule out: a struct, a unification or a
+// definition.
+func constrained(x ast.Expr) bool {
+	switch x := x.(type) {
+	case *ast.UnaryExpr:
+		return constrained(x.X)
+	case *ast.ParenExpr:
+		return constrained(x.X)
+	case *ast.BinaryExpr:
+		return x.Op == token.AND || constrained(x.X) || constrained(x.Y)
+	case *ast.StructLit:
 		return true
+	case *ast.Ident:
+		return isDefinition(x.Name)
+	case *ast.SelectorExpr:
+		name, _, err := ast.LabelName(x.Sel)
+		return err == nil && isDefinition(name)
 	}
+	return false
 }
 
-func (v *syntaxVisitor) attributes(f *ast.Field) {
+func isDefinition(name string) bool {
+	return strings.HasPrefix(name, "#") || strings.HasPrefix(name, "_#")
+}
+
+func (s *survey) tagsOf(f *ast.Field) {
 	for _, a := range f.Attrs {
 		if key, body := a.Split(); key == "tag" {
-			v.tags = append(v.tags, parseTag(body, f))
+			s.tags = append(s.tags, parseTag(body, f))
 		}
 	}
 }
 
-func (v *syntaxVisitor) embed(a *ast.Attribute) {
+func (s *survey) embed(file string, a *ast.Attribute) {
 	key, body := a.Split()
 	if key != "embed" {
 		return
 	}
 	for _, arg := range attributeArgs(body) {
 		if name, value, ok := strings.Cut(arg, "="); ok && (name == "file" || name == "glob") {
-			v.embeds = append(v.embeds, embedAttr{dir: filepath.Dir(v.file), pattern: value})
+			s.embeds = append(s.embeds, embedAttr{dir: filepath.Dir(file), pattern: value})
 		}
 	}
 }
