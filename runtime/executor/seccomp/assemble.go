@@ -19,7 +19,9 @@ const (
 
 const (
 	maxInstructions = 4096 // BPF_MAXINSNS
-	maxShortJump    = 255
+	// farthest is how far a comparison jumps; the format has room for 255,
+	// some of which is left for what comes between.
+	farthest = 240
 )
 
 // span is a range of numbers, up to the next span's first, that is treated
@@ -30,55 +32,99 @@ type span struct {
 	rules  []rule
 }
 
-func load(offset uint32) unix.SockFilter {
-	return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
+// assembler writes a program from its end to its beginning. Jumps lead forward
+// only, so that whatever a jump leads to is there already, and equal ends can
+// be shared. Places are counted from the end.
+type assembler struct {
+	reversed []unix.SockFilter
+	returns  map[uint32]int // the nearest return of an action
 }
 
-func ret(action uint32) unix.SockFilter {
-	return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: action}
+// emit puts an instruction before all others and returns its place.
+func (a *assembler) emit(in unix.SockFilter) int {
+	a.reversed = append(a.reversed, in)
+	return len(a.reversed) - 1
 }
 
-func jump(distance int) unix.SockFilter {
-	return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: uint32(distance)}
+// distance is how many instructions the next one skips to get to a place.
+func (a *assembler) distance(to int) int { return len(a.reversed) - to - 1 }
+
+func (a *assembler) ret(action uint32) int {
+	if at, ok := a.returns[action]; ok && a.distance(at) < farthest {
+		return at
+	}
+	at := a.emit(unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: action})
+	a.returns[action] = at
+	return at
 }
 
-func compare(op uint16, k uint32, yes, no uint8) unix.SockFilter {
-	return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_K | op, K: k, Jt: yes, Jf: no}
+func (a *assembler) jump(to int) int {
+	return a.emit(unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: uint32(a.distance(to))})
+}
+
+// near is a place that the next instructions can jump to, and that leads to.
+func (a *assembler) near(to int) int {
+	if a.distance(to) < farthest {
+		return to
+	}
+	return a.jump(to)
+}
+
+func (a *assembler) compare(op uint16, k uint32, yes, no int) int {
+	yes, no = a.near(yes), a.near(no)
+	return a.emit(unix.SockFilter{
+		Code: unix.BPF_JMP | unix.BPF_K | op, K: k, Jt: uint8(a.distance(yes)), Jf: uint8(a.distance(no)),
+	})
+}
+
+// before emits an instruction that goes on at a place.
+func (a *assembler) before(next int, in unix.SockFilter) int {
+	if a.distance(next) != 0 {
+		a.jump(next)
+	}
+	return a.emit(in)
+}
+
+func (a *assembler) load(offset uint32, next int) int {
+	return a.before(next, unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset})
 }
 
 // assemble makes the whole program.
 func assemble(abis []*abi) ([]unix.SockFilter, error) {
-	code := []unix.SockFilter{load(offsetArch)}
-	for _, a := range abis {
-		tree, err := searchTree(a.spans(), a.fallback)
+	a := &assembler{returns: map[uint32]int{}}
+	next := a.ret(unix.SECCOMP_RET_KILL_PROCESS)
+	for _, b := range slices.Backward(abis) {
+		tree, err := a.search(b.spans(), b.fallback)
 		if err != nil {
 			return nil, err
 		}
-		// Where the architecture is another one, all of this is left out.
-		code = append(code, compare(unix.BPF_JEQ, a.audit, 1, 0), jump(len(tree)+1), load(offsetNumber))
-		code = append(code, tree...)
+		next = a.compare(unix.BPF_JEQ, b.audit, a.load(offsetNumber, tree), next)
 	}
-	code = append(code, ret(unix.SECCOMP_RET_KILL_PROCESS))
-	if len(code) > maxInstructions {
-		return nil, fmt.Errorf("seccomp profile makes %d instructions; the kernel takes %d", len(code), maxInstructions)
+	a.load(offsetArch, next)
+	if len(a.reversed) > maxInstructions {
+		return nil, fmt.Errorf("seccomp profile makes %d instructions; the kernel takes %d", len(a.reversed), maxInstructions)
 	}
-	return code, nil
+	slices.Reverse(a.reversed)
+	return a.reversed, nil
 }
 
 // spans covers all numbers, sorted, without two equal neighbours.
 func (a *abi) spans() []span {
 	bounds := map[uint32]span{0: {action: a.fallback}}
 	numbers := slices.Sorted(maps.Keys(a.rules))
-	for i, nr := range numbers {
-		if next := nr + 1; i+1 == len(numbers) || numbers[i+1] != next {
-			bounds[next] = span{first: next, action: a.between(numbers, i)}
-		}
+	for _, nr := range numbers {
 		bounds[nr] = spanOf(nr, a.rules[nr])
 	}
-	if a.x32 {
-		if _, ok := bounds[x32Bit]; !ok {
-			bounds[x32Bit] = span{first: x32Bit, action: a.fallback}
+	for i, nr := range numbers {
+		switch next := nr + 1; {
+		case i+1 == len(numbers):
+			bounds[next] = span{first: next, action: a.beyond()}
+		case numbers[i+1] != next:
+			bounds[next] = span{first: next, action: a.fallback}
 		}
+	}
+	if a.audit == unix.AUDIT_ARCH_X86_64 {
+		bounds[x32Bit] = span{first: x32Bit, action: noSuchCall}
 	}
 	list := slices.SortedFunc(maps.Values(bounds), func(a, b span) int { return cmp.Compare(a.first, b.first) })
 	return slices.CompactFunc(list, func(a, b span) bool {
@@ -86,14 +132,14 @@ func (a *abi) spans() []span {
 	})
 }
 
-// between is what happens to the numbers after numbers[i] that have no rules:
-// the profile's default, or ENOSYS after the last number of an ABI.
-func (a *abi) between(numbers []uint32, i int) uint32 {
-	last := i+1 == len(numbers) || numbers[i]&x32Bit != numbers[i+1]&x32Bit
-	if last && a.fallback != unix.SECCOMP_RET_ALLOW {
-		return unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
+const noSuchCall = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
+
+// beyond is what happens to the calls that are newer than the profile.
+func (a *abi) beyond() uint32 {
+	if a.fallback == unix.SECCOMP_RET_ALLOW {
+		return a.fallback
 	}
-	return a.fallback
+	return noSuchCall
 }
 
 // spanOf is the span of one call. A rule without conditions decides it.
@@ -106,141 +152,165 @@ func spanOf(nr uint32, rules []rule) span {
 	return span{first: nr, rules: rules}
 }
 
-// searchTree emits the comparisons that find the span of the loaded number.
-func searchTree(list []span, fallback uint32) ([]unix.SockFilter, error) {
+// search emits the comparisons that find the span of the loaded number.
+func (a *assembler) search(list []span, fallback uint32) (int, error) {
 	if len(list) == 1 {
-		return leaf(list[0], fallback)
+		return a.leaf(list[0], fallback)
 	}
 	middle := len(list) / 2
-	low, err := searchTree(list[:middle], fallback)
+	high, err := a.search(list[middle:], fallback)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	high, err := searchTree(list[middle:], fallback)
+	low, err := a.search(list[:middle], fallback)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	first := list[middle].first
-	if len(low) <= maxShortJump {
-		return slices.Concat([]unix.SockFilter{compare(unix.BPF_JGE, first, uint8(len(low)), 0)}, low, high), nil
-	}
-	return slices.Concat([]unix.SockFilter{compare(unix.BPF_JGE, first, 0, 1), jump(len(low))}, low, high), nil
+	return a.compare(unix.BPF_JGE, list[middle].first, high, low), nil
 }
 
 // leaf ends the search: it always returns.
-func leaf(s span, fallback uint32) ([]unix.SockFilter, error) {
+func (a *assembler) leaf(s span, fallback uint32) (int, error) {
 	if len(s.rules) == 0 {
-		return []unix.SockFilter{ret(s.action)}, nil
+		return a.ret(s.action), nil
 	}
-	var code []unix.SockFilter
-	for _, r := range s.rules {
-		part := []unix.SockFilter{ret(r.action)}
-		// From the last condition to the first: each knows how far it is to
-		// the end of the rule, where it goes if it does not hold.
+	if index, low, ok := oneArgument(s.rules, fallback); ok {
+		return a.argument(index, low, decide(s.rules, 1<<32, fallback))
+	}
+	next := a.ret(fallback)
+	for _, r := range slices.Backward(s.rules) {
+		here := a.ret(r.action)
 		for _, c := range slices.Backward(r.conditions) {
-			test, err := condition(c, len(part))
-			if err != nil {
-				return nil, err
+			var err error
+			if here, err = a.condition(c, here, next); err != nil {
+				return 0, err
 			}
-			part = append(test, part...)
 		}
-		code = append(code, part...)
+		next = here
 	}
-	return append(code, ret(fallback)), nil
+	return next, nil
 }
 
-// condition tests one argument and goes on behind itself if it holds, else
-// skips the rest of the rule. An argument has 64 bits, the machine 32: the
+// condition tests one argument. An argument has 64 bits, the machine 32: the
 // upper half is compared first.
-func condition(c specs.LinuxSeccompArg, rest int) ([]unix.SockFilter, error) {
+func (a *assembler) condition(c specs.LinuxSeccompArg, yes, no int) (int, error) {
 	if c.Index > 5 {
-		return nil, fmt.Errorf("seccomp profile has a condition on argument %d; there are 0 to 5", c.Index)
+		return 0, fmt.Errorf("seccomp profile has a condition on argument %d; there are 0 to 5", c.Index)
 	}
 	offset := uint32(offsetArgs + 8*c.Index)
-	hi, lo := uint32(c.Value>>32), uint32(c.Value)
-	var code []unix.SockFilter
 	switch c.Op {
 	case specs.OpEqualTo:
-		code = equal(offset, c.Value, ^uint64(0))
-	case specs.OpMaskedEqual:
-		code = equal(offset, c.ValueTwo, c.Value)
+		return a.equal(offset, c.Value, ^uint64(0), yes, no), nil
 	case specs.OpNotEqual:
-		// The last jump is inverted: equal low halves fail.
-		code = []unix.SockFilter{
-			load(offset + 4), compare(unix.BPF_JEQ, hi, 0, 2),
-			load(offset), compare(unix.BPF_JEQ, lo, fails, 0),
-		}
-	case specs.OpGreaterThan, specs.OpLessEqual:
-		code = greater(unix.BPF_JGT, offset, hi, lo)
-	case specs.OpGreaterEqual, specs.OpLessThan:
-		code = greater(unix.BPF_JGE, offset, hi, lo)
-	default:
-		return nil, fmt.Errorf("seccomp profile has the operator %q, which is not supported", c.Op)
+		return a.equal(offset, c.Value, ^uint64(0), no, yes), nil
+	case specs.OpMaskedEqual:
+		return a.equal(offset, c.ValueTwo, c.Value, yes, no), nil
+	case specs.OpGreaterThan:
+		return a.greater(unix.BPF_JGT, offset, c.Value, yes, no), nil
+	case specs.OpGreaterEqual:
+		return a.greater(unix.BPF_JGE, offset, c.Value, yes, no), nil
+	case specs.OpLessEqual:
+		return a.greater(unix.BPF_JGT, offset, c.Value, no, yes), nil
+	case specs.OpLessThan:
+		return a.greater(unix.BPF_JGE, offset, c.Value, no, yes), nil
 	}
-	if c.Op == specs.OpLessEqual || c.Op == specs.OpLessThan {
-		invert(code)
-	}
-	return resolve(code, rest)
+	return 0, fmt.Errorf("seccomp profile has the operator %q, which is not supported", c.Op)
 }
 
-// fails and holds stand for the two ends of a condition until resolve.
-const (
-	fails = 255
-	holds = 254
-)
-
-func equal(offset uint32, value, mask uint64) []unix.SockFilter {
-	code := half(offset+4, uint32(value>>32), uint32(mask>>32))
-	return append(code, half(offset, uint32(value), uint32(mask))...)
+func (a *assembler) equal(offset uint32, value, mask uint64, yes, no int) int {
+	low := a.half(offset, uint32(value), uint32(mask), yes, no)
+	return a.half(offset+4, uint32(value>>32), uint32(mask>>32), low, no)
 }
 
-func half(offset, value, mask uint32) []unix.SockFilter {
-	code := []unix.SockFilter{load(offset)}
+func (a *assembler) half(offset, value, mask uint32, yes, no int) int {
+	here := a.compare(unix.BPF_JEQ, value, yes, no)
 	if mask != ^uint32(0) {
-		code = append(code, unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: mask})
+		here = a.before(here, unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: mask})
 	}
-	return append(code, compare(unix.BPF_JEQ, value, 0, fails))
+	return a.load(offset, here)
 }
 
 // greater: the upper half is greater, or it is equal and the lower half is
 // greater (or equal, with JGE).
-func greater(op uint16, offset, hi, lo uint32) []unix.SockFilter {
-	return []unix.SockFilter{
-		load(offset + 4), compare(unix.BPF_JGT, hi, holds, 0), compare(unix.BPF_JEQ, hi, 0, fails),
-		load(offset), compare(op, lo, holds, fails),
-	}
+func (a *assembler) greater(op uint16, offset uint32, value uint64, yes, no int) int {
+	low := a.load(offset, a.compare(op, uint32(value), yes, no))
+	equal := a.compare(unix.BPF_JEQ, uint32(value>>32), low, no)
+	return a.load(offset+4, a.compare(unix.BPF_JGT, uint32(value>>32), yes, equal))
 }
 
-// invert makes a condition of greater its opposite.
-func invert(code []unix.SockFilter) {
-	swap := map[uint8]uint8{fails: holds, holds: fails}
-	for i := range code {
-		for _, j := range []*uint8{&code[i].Jt, &code[i].Jf} {
-			if to, ok := swap[*j]; ok {
-				*j = to
-			}
+// oneArgument is for a call whose rules all compare the same argument with
+// small numbers: docker's profile lists thirty address families for socket,
+// one rule for each. It returns the spans to search the lower half in.
+func oneArgument(rules []rule, fallback uint32) (index uint, low []span, ok bool) {
+	bounds := []uint64{0}
+	for i, r := range rules {
+		if len(r.conditions) != 1 {
+			return 0, nil, false
+		}
+		c := r.conditions[0]
+		if i > 0 && c.Index != index || c.Index > 5 || !ordered(c.Op) || c.Value >= 1<<32 {
+			return 0, nil, false
+		}
+		index = c.Index
+		// What holds changes at the value and behind it, nowhere else.
+		bounds = append(bounds, c.Value, c.Value+1)
+	}
+	slices.Sort(bounds)
+	for _, b := range slices.Compact(bounds) {
+		if b == 1<<32 {
+			break // the upper half tells
+		}
+		act := decide(rules, b, fallback)
+		if len(low) == 0 || low[len(low)-1].action != act {
+			low = append(low, span{first: uint32(b), action: act})
 		}
 	}
+	return index, low, true
 }
 
-// resolve turns fails and holds into distances.
-func resolve(code []unix.SockFilter, rest int) ([]unix.SockFilter, error) {
-	for i := range code {
-		if code[i].Code&7 != unix.BPF_JMP {
-			continue
-		}
-		end := len(code) - 1 - i
-		if end+rest >= holds {
-			return nil, fmt.Errorf("seccomp profile has a rule with too many conditions")
-		}
-		for _, j := range []*uint8{&code[i].Jt, &code[i].Jf} {
-			switch *j {
-			case fails:
-				*j = uint8(end + rest)
-			case holds:
-				*j = uint8(end)
-			}
+// argument searches an argument's lower half, if the upper one is zero.
+func (a *assembler) argument(index uint, low []span, beyond uint32) (int, error) {
+	offset := uint32(offsetArgs + 8*index)
+	large := a.ret(beyond)
+	tree, err := a.search(low, beyond)
+	if err != nil {
+		return 0, err
+	}
+	return a.load(offset+4, a.compare(unix.BPF_JEQ, 0, a.load(offset, tree), large)), nil
+}
+
+// ordered tells whether an operator compares by size.
+func ordered(op specs.LinuxSeccompOperator) bool {
+	switch op {
+	case specs.OpEqualTo, specs.OpNotEqual, specs.OpGreaterThan, specs.OpGreaterEqual, specs.OpLessThan, specs.OpLessEqual:
+		return true
+	}
+	return false
+}
+
+// decide is the first rule's action that holds for a value.
+func decide(rules []rule, value uint64, fallback uint32) uint32 {
+	for _, r := range rules {
+		if holdsFor(r.conditions[0], value) {
+			return r.action
 		}
 	}
-	return code, nil
+	return fallback
+}
+
+func holdsFor(c specs.LinuxSeccompArg, value uint64) bool {
+	switch c.Op {
+	case specs.OpEqualTo:
+		return value == c.Value
+	case specs.OpNotEqual:
+		return value != c.Value
+	case specs.OpGreaterThan:
+		return value > c.Value
+	case specs.OpGreaterEqual:
+		return value >= c.Value
+	case specs.OpLessThan:
+		return value < c.Value
+	default:
+		return value <= c.Value
+	}
 }

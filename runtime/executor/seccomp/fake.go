@@ -49,7 +49,7 @@ func FakeIDs() (*Filter, error) {
 		},
 	}
 	if native() == specs.ArchX86_64 {
-		p.Architectures = []specs.Arch{specs.ArchX86_64, specs.ArchX86, specs.ArchX32}
+		p.Architectures = []specs.Arch{specs.ArchX86_64, specs.ArchX86}
 	} else {
 		p.Architectures = []specs.Arch{specs.ArchAARCH64, specs.ArchARM}
 	}
