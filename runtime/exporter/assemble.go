@@ -71,7 +71,7 @@ func (a *assembled) blobs() []ocispec.Descriptor {
 
 // assemble makes the blobs of an image; outputs that want the same share them.
 func (j *job) assemble(ctx context.Context, out Output) (*assembled, error) {
-	notes := merged(j.image.Annotations, out.Annotations)
+	notes := merged(map[string]Annotations{"": j.image.Annotations}, out.Annotations)
 	if err := j.checkAnnotations(out, notes); err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func (j *job) index(ctx context.Context, manifests []assembledManifest, out Outp
 	idx := ocispec.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Annotations: notes.Index,
 	}
-	if out.DockerTypes {
+	if out.dockerTypes() {
 		idx.MediaType = dockerManifestList
 	}
 	for _, m := range manifests {
@@ -114,7 +114,7 @@ func (j *job) index(ctx context.Context, manifests []assembledManifest, out Outp
 
 // platform makes the manifest and config of one platform.
 func (j *job) platform(ctx context.Context, p PlatformImage, out Output, notes Annotations) (assembledManifest, error) {
-	layers, err := j.layers(ctx, p, out)
+	layers, err := j.layerBlobs(ctx, p, out)
 	if err != nil {
 		return assembledManifest{}, err
 	}
@@ -127,11 +127,11 @@ func (j *job) platform(ctx context.Context, p PlatformImage, out Output, notes A
 		Annotations: notes.Manifest, Layers: []ocispec.Descriptor{},
 	}
 	configType := ocispec.MediaTypeImageConfig
-	if out.DockerTypes {
+	if out.dockerTypes() {
 		m.MediaType, configType = dockerManifest, dockerConfig
 	}
 	for _, info := range layers {
-		desc, err := layerDescriptor(info.Desc, out.DockerTypes)
+		desc, err := layerDescriptor(info.Desc, out.dockerTypes())
 		if err != nil {
 			return assembledManifest{}, err
 		}
@@ -151,11 +151,11 @@ func (j *job) platform(ctx context.Context, p PlatformImage, out Output, notes A
 	return assembledManifest{desc: desc, manifest: m}, err
 }
 
-// layers makes the blobs of the layers, as many at a time as there are
+// layerBlobs makes the blobs of the layers, as many at a time as there are
 // processors to compress them.
-func (j *job) layers(ctx context.Context, p PlatformImage, out Output) ([]layer.Info, error) {
+func (j *job) layerBlobs(ctx context.Context, p PlatformImage, out Output) ([]layer.Info, error) {
 	infos := make([]layer.Info, len(p.Layers))
-	store := j.opts.Layers(j.epoch)
+	store := j.at(j.epoch)
 	jobs, jctx := errgroup.WithContext(ctx)
 	jobs.SetLimit(runtime.GOMAXPROCS(0))
 	for i, id := range p.Layers {
@@ -277,7 +277,7 @@ func (j *job) checkAnnotations(out Output, all map[string]Annotations) error {
 			return fmt.Errorf("annotation for %s: the image is not built for that platform", platform)
 		case index > 0 && len(j.image.Platforms) == 1:
 			return errors.New("index annotations need an image of several platforms")
-		case out.DockerTypes && index+len(notes.ManifestDescriptor) > 0:
+		case out.dockerTypes() && index+len(notes.ManifestDescriptor) > 0:
 			return errors.New("docker's media types know no annotations of indexes and descriptors: use oci-mediatypes=true")
 		}
 	}

@@ -286,7 +286,7 @@ func TestConfigErrors(t *testing.T) {
 func TestAnnotations(t *testing.T) {
 	s := newSetup(t)
 	img := s.image(t, "linux/amd64", "linux/arm64")
-	img.Annotations = map[string]Annotations{"": {Manifest: map[string]string{"from": "build", "both": "build"}}}
+	img.Annotations = Annotations{Manifest: map[string]string{"from": "build", "both": "build"}}
 	result := s.mustExport(t, img, "type=oci,dest=-,annotation.both=output,annotation-index.i=1,annotation-manifest[linux/arm64].arm=yes,annotation-manifest-descriptor.d=2,annotation-index-descriptor.id=3")
 	var idx ocispec.Index
 	s.blob(t, result.Desc.Digest, &idx)

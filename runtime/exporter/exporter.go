@@ -19,6 +19,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	digest "github.com/opencontainers/go-digest"
@@ -26,25 +27,18 @@ import (
 
 	"github.com/strata-build/strata/runtime/image"
 	"github.com/strata-build/strata/runtime/layer"
+	"github.com/strata-build/strata/runtime/snapshot"
 	"github.com/strata-build/strata/runtime/store"
 )
 
-// Layers is what the exporter asks of the layer store.
-type Layers interface {
-	// Blob returns a layer's blob, making it where there is none.
-	Blob(ctx context.Context, id string, c layer.Compression) (layer.Info, error)
-	// Layer returns a layer's directory.
-	Layer(id string) (dir string, err error)
-}
-
 // Options says what an Exporter works on.
 type Options struct {
-	Store *store.Store
-	// Layers returns the layer store that writes times up to an epoch.
-	Layers func(epoch time.Time) Layers
-	Images *image.Store
-	// Format says how layer directories are to be read.
-	Format layer.WriteOptions
+	Store     *store.Store
+	Layers    *layer.Store
+	Snapshots snapshot.Snapshotter
+	Images    *image.Store
+	// SingleID is set when only one user id is mapped; see layer.Options.
+	SingleID bool
 	// Stdout receives outputs with the destination "-"; nil where there is
 	// none, or a terminal.
 	Stdout io.Writer
@@ -53,21 +47,33 @@ type Options struct {
 	DockerHost string
 }
 
+// layers is what the exporter asks of the layer store.
+type layers interface {
+	// Blob returns a layer's blob, making it where there is none.
+	Blob(ctx context.Context, id string, c layer.Compression) (layer.Info, error)
+	// Layer returns a layer's directory.
+	Layer(id string) (dir string, err error)
+}
+
 // Exporter writes images.
 type Exporter struct {
 	opts Options
+	// at returns the layer store that cuts times at an epoch.
+	at func(epoch time.Time) layers
 }
 
 // New returns an exporter.
-func New(opts Options) *Exporter { return &Exporter{opts: opts} }
+func New(opts Options) *Exporter {
+	return &Exporter{opts: opts, at: func(epoch time.Time) layers { return opts.Layers.WithEpoch(epoch) }}
+}
 
 // Image is what a build made.
 type Image struct {
 	// Names as the user gave them; an output's own name= replaces them.
 	Names     []string
 	Platforms []PlatformImage
-	// Annotations by platform, "" for all; those of an output are added.
-	Annotations map[string]Annotations
+	// Annotations for all platforms; those of an output are added.
+	Annotations Annotations
 	// Epoch is SOURCE_DATE_EPOCH; the zero value means 1970.
 	Epoch time.Time
 }
@@ -88,7 +94,8 @@ type PlatformImage struct {
 	Descriptions []string
 }
 
-// Progress is told what an export is about. solver.Progress implements it.
+// Progress is told what an export is about, one thing at a time.
+// solver.Progress implements it.
 type Progress interface {
 	// Status reports on one item: a layer, a file, a push.
 	Status(id string, current, total int64, done bool)
@@ -121,12 +128,10 @@ func (e *Exporter) Export(ctx context.Context, img Image, outputs []Output, p Pr
 	if err := distinct(outputs); err != nil {
 		return Result{}, err
 	}
-	if p == nil {
-		p = silent{}
-	}
 	var result Result
+	shown := &serial{p: p}
 	for _, out := range outputs {
-		j := &job{Exporter: e, image: img, epoch: epochOf(img, out), p: p}
+		j := &job{Exporter: e, image: img, epoch: epochOf(img, out), p: shown}
 		made, err := j.export(ctx, out)
 		if err != nil {
 			return result, fmt.Errorf("export %s: %w", out, err)
@@ -149,10 +154,20 @@ func epochOf(img Image, out Output) time.Time {
 	return time.Unix(0, 0).UTC()
 }
 
-// silent is the progress of nobody.
-type silent struct{}
+// serial passes on progress from several goroutines, one at a time.
+type serial struct {
+	mu sync.Mutex
+	p  Progress
+}
 
-func (silent) Status(string, int64, int64, bool) {}
+// Status implements Progress.
+func (s *serial) Status(id string, current, total int64, done bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.p != nil {
+		s.p.Status(id, current, total, done)
+	}
+}
 
 func (j *job) export(ctx context.Context, out Output) (Result, error) {
 	switch out.Type {

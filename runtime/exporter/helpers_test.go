@@ -37,7 +37,7 @@ type fakeLayers struct {
 	made int
 }
 
-// Blob implements Layers.
+// Blob implements layers.
 func (f *fakeLayers) Blob(ctx context.Context, id string, c layer.Compression) (layer.Info, error) {
 	data, ok := f.tars[id]
 	if !ok {
@@ -61,7 +61,7 @@ func (f *fakeLayers) Blob(ctx context.Context, id string, c layer.Compression) (
 	}}, err
 }
 
-// Layer implements Layers.
+// Layer implements layers.
 func (f *fakeLayers) Layer(id string) (string, error) {
 	return "", fmt.Errorf("layer %s has no directory", id)
 }
@@ -109,11 +109,11 @@ func newSetup(t testing.TB) *setup {
 	s.images = image.New(image.Options{Store: st, Registry: client})
 	s.Exporter = New(Options{
 		Store: st, Images: s.images, Stdout: s.stdout, DockerHost: "unix:///nonexistent/docker.sock",
-		Layers: func(epoch time.Time) Layers {
-			s.epochs = append(s.epochs, epoch)
-			return s.layers
-		},
 	})
+	s.at = func(epoch time.Time) layers {
+		s.epochs = append(s.epochs, epoch)
+		return s.layers
+	}
 	return s
 }
 

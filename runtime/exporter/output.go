@@ -52,8 +52,9 @@ type Output struct {
 	PushByDigest bool
 	// Compression of the layers.
 	Compression layer.Compression
-	// DockerTypes takes docker's media types instead of OCI's.
-	DockerTypes bool
+	// OCITypes takes OCI's media types, or else docker's; nil means docker's
+	// for type=docker only.
+	OCITypes *bool
 	// Directory writes an OCI layout as a directory (tar=false).
 	Directory bool
 	// PlatformSplit puts each platform into its own directory (tar, local);
@@ -136,7 +137,6 @@ func parseFields(fields []string) (Output, error) {
 		return out, fmt.Errorf("unknown type %q: it is one of %s", out.Type, typeNames)
 	}
 	delete(values, "type")
-	out.DockerTypes = out.Type == Docker
 	for key, value := range values {
 		if err := out.set(key, value, known); err != nil {
 			return out, err
@@ -228,7 +228,7 @@ func (o *Output) setBool(key, value string) error {
 	case "force-compression":
 		o.Compression.Force = on
 	case "oci-mediatypes":
-		o.DockerTypes = !on
+		o.OCITypes = &on
 	case "tar":
 		o.Directory = !on
 	case "platform-split":
@@ -262,6 +262,14 @@ func (o *Output) annotate(note exptypes.AnnotationKey, value string) error {
 	return nil
 }
 
+// dockerTypes tells whether docker's media types are to be used.
+func (o *Output) dockerTypes() bool {
+	if o.OCITypes != nil {
+		return !*o.OCITypes
+	}
+	return o.Type == Docker
+}
+
 func (o *Output) makesImage() bool {
 	return o.Type != Tar && o.Type != Local && o.Type != CacheOnly
 }
@@ -274,7 +282,7 @@ func (o *Output) check() error {
 		return errors.New("type=local needs a directory: give dest=DIR")
 	case o.Directory && (o.Dest == "" || o.Dest == "-"):
 		return errors.New("tar=false needs a directory: give dest=DIR")
-	case o.DockerTypes && o.Compression.Type == layer.Zstd:
+	case o.dockerTypes() && o.Compression.Type == layer.Zstd:
 		return errors.New("compression=zstd needs OCI's media types: give oci-mediatypes=true")
 	case gzip && o.Compression.Level > 9:
 		return fmt.Errorf("compression-level=%d: gzip has levels up to 9", o.Compression.Level)

@@ -50,16 +50,16 @@ func platformDir(p ocispec.Platform) string {
 // flatten writes the merged layers as one tar stream.
 func (j *job) flatten(ctx context.Context, w io.Writer, p PlatformImage) error {
 	var dirs []string
-	layers := j.opts.Layers(j.epoch)
+	store := j.at(j.epoch)
 	for _, id := range p.Layers {
-		dir, err := layers.Layer(id)
+		dir, err := store.Layer(id)
 		if err != nil {
 			return fmt.Errorf("read layer %s: %w", id, err)
 		}
 		dirs = append(dirs, dir)
 	}
-	opts := j.opts.Format
-	opts.Epoch = j.epoch
+	opts := layer.WriteOptions{Epoch: j.epoch}
+	opts.SingleID, opts.UserXattr = j.opts.SingleID, j.opts.Snapshots.UserXattr()
 	return layer.FlattenTar(ctx, w, dirs, opts)
 }
 

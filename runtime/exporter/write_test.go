@@ -23,8 +23,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/strata-build/strata/runtime/layer"
 )
 
 // untar writes a tar of plain files and directories into a directory.
@@ -285,7 +283,7 @@ func TestInterruptedExports(t *testing.T) {
 		t.Fatal(err)
 	}
 	img := s.image(t, "linux/amd64")
-	j := &job{Exporter: s.Exporter, image: img, p: silent{}}
+	j := &job{Exporter: s.Exporter, image: img, p: &serial{}}
 	boom := errors.New("boom")
 	for _, dest := range []string{old, filepath.Join(dir, "new.tar")} {
 		err := j.writeTo(context.Background(), dest, func(w io.Writer) error {
@@ -330,7 +328,7 @@ func TestInterruptedLayout(t *testing.T) {
 		}
 		before := tree(t, parent)
 		img := s.image(t, "linux/amd64")
-		j := &job{Exporter: s.Exporter, image: img, p: silent{}}
+		j := &job{Exporter: s.Exporter, image: img, p: &serial{}}
 		out := Output{Type: OCI}
 		a, err := j.assemble(context.Background(), out)
 		if err != nil {
@@ -509,5 +507,3 @@ func TestTarHeadersOfBigFiles(t *testing.T) {
 		t.Errorf("%+v, %v", h, err)
 	}
 }
-
-var _ Layers = (*layer.Store)(nil)
