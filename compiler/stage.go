@@ -115,8 +115,7 @@ func (s *stage) build(ctx context.Context) error {
 	if err := s.take(s.base(ctx, at)); err != nil {
 		return err
 	}
-	triggers := s.config.Config.OnBuild
-	s.config.Config.OnBuild = nil
+	triggers := s.takeTriggers()
 	if err := s.begin(); err != nil {
 		return because(s.image.Pos, err, "start from the base image")
 	}
@@ -132,6 +131,17 @@ func (s *stage) build(ctx context.Context) error {
 		}
 	}
 	return s.trailing(ctx)
+}
+
+// takeTriggers removes the ONBUILD triggers of the base from the config, which
+// only a Dockerfile's result keeps: there they are those of the image itself.
+func (s *stage) takeTriggers() []string {
+	if s.image.Dockerfile != nil {
+		return nil
+	}
+	lines := s.config.Config.OnBuild
+	s.config.Config.OnBuild = nil
+	return lines
 }
 
 // basePlace is the place that the base is compiled for: the platform of the
