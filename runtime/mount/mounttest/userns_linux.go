@@ -27,7 +27,8 @@ const (
 	stageUser   = "user"
 	stageInside = "inside"
 
-	nobody = 65534
+	nobody     = 65534
+	rangeStart = 200_000
 )
 
 // Inside runs fn as root of a user namespace that belongs to an ordinary
@@ -50,6 +51,25 @@ func Inside(t *testing.T, fn func(t *testing.T)) {
 	}
 }
 
+// InsideRange is like Inside, but 65536 ids are mapped, none of them root's,
+// as newuidmap would do for an ordinary user. Only root can set this up.
+func InsideRange(t *testing.T, fn func(t *testing.T)) {
+	t.Helper()
+	if os.Getenv(stageVariable) == stageInside {
+		fn(t)
+		return
+	}
+	testenv.Root(t)
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: rangeStart, Size: 65536}}
+	makeTemp(t, rangeStart)
+	rerun(t, stageInside, &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: ids,
+		GidMappings: ids,
+		Credential:  &syscall.Credential{Uid: 0, Gid: 0},
+	})
+}
+
 // AsUser runs fn as an ordinary user, without any namespace.
 func AsUser(t *testing.T, fn func(t *testing.T)) {
 	t.Helper()
@@ -65,6 +85,17 @@ func AsUser(t *testing.T, fn func(t *testing.T)) {
 // user a directory for temporary files.
 func becomeOrdinary(t *testing.T) *syscall.SysProcAttr {
 	t.Helper()
+	if os.Getuid() != 0 {
+		makeTemp(t, os.Getuid())
+		return nil
+	}
+	makeTemp(t, nobody)
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+}
+
+// makeTemp makes the directory for temporary files of the processes to come.
+func makeTemp(t *testing.T, owner int) {
+	t.Helper()
 	tmp, err := os.MkdirTemp("", "strata-user-")
 	if err != nil {
 		t.Fatal(err)
@@ -75,13 +106,12 @@ func becomeOrdinary(t *testing.T) *syscall.SysProcAttr {
 		}
 	})
 	t.Setenv("TMPDIR", tmp)
-	if os.Getuid() != 0 {
-		return nil
+	if owner == os.Getuid() {
+		return
 	}
-	if err := os.Chown(tmp, nobody, nobody); err != nil {
+	if err := os.Chown(tmp, owner, owner); err != nil {
 		t.Fatal(err)
 	}
-	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 }
 
 func rerun(t *testing.T, stage string, attr *syscall.SysProcAttr) {
