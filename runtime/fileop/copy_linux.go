@@ -15,20 +15,8 @@ import (
 )
 
 // Copy copies what a selects in src onto dst.
-func Copy(ctx context.Context, dst *rootfs.Root, src Tree, a *pb.FileActionCopy, o Options) error {
-	return copyTree(ctx, dst, src, copyRequest{action: a, options: o})
-}
-
-// copyRequest is a copy with what only this module can ask for.
-type copyRequest struct {
-	action  *pb.FileActionCopy
-	options Options
-	// link, when set, may make a file as a hard link instead of copying it.
-	link func(dir *rootfs.Dir, srcPath string, n *Node) (bool, error)
-}
-
-func copyTree(ctx context.Context, dst *rootfs.Root, src Tree, req copyRequest) (err error) {
-	c, err := newCopier(ctx, dst, src, req)
+func Copy(ctx context.Context, dst *rootfs.Root, src Tree, a *pb.FileActionCopy, o Options) (err error) {
+	c, err := newCopier(ctx, dst, src, a, &o)
 	if err != nil {
 		return err
 	}
@@ -36,11 +24,11 @@ func copyTree(ctx context.Context, dst *rootfs.Root, src Tree, req copyRequest) 
 	if err := c.checkParent(); err != nil {
 		return err
 	}
-	matches, err := c.matches()
+	found, err := matches(src, a)
 	if err != nil {
 		return err
 	}
-	for _, match := range matches {
+	for _, match := range found {
 		if err := c.match(match); err != nil {
 			return err
 		}
@@ -60,7 +48,7 @@ type copier struct {
 	mode   modeChange
 	filter *pattern.Filter
 	pool   *pool
-	link   func(dir *rootfs.Dir, srcPath string, n *Node) (bool, error)
+	linker Linker // nil when files must be copied
 
 	required requiredPaths
 	// target is the destination, resolved when the first match is copied.
@@ -89,15 +77,14 @@ func (s sourceDir) close() error {
 	return s.dir.Close()
 }
 
-func newCopier(ctx context.Context, dst *rootfs.Root, src Tree, req copyRequest) (*copier, error) {
-	a := req.action
+func newCopier(ctx context.Context, dst *rootfs.Root, src Tree, a *pb.FileActionCopy, o *Options) (*copier, error) {
 	c := &copier{
-		dest: newDest(dst, &req.options), ctx: ctx, a: a, src: src, link: req.link,
+		dest: newDest(dst, o), ctx: ctx, a: a, src: src,
 		names:    map[string]bool{},
 		required: newRequiredPaths(a),
 	}
 	var err error
-	if c.own, err = resolveOwner(ctx, a.GetOwner(), &req.options); err != nil {
+	if c.own, err = resolveOwner(ctx, a.GetOwner(), o); err != nil {
 		return nil, err
 	}
 	if c.mode, err = newModeChange(a.GetMode(), a.GetModeStr()); err != nil {
@@ -107,7 +94,10 @@ func newCopier(ctx context.Context, dst *rootfs.Root, src Tree, req copyRequest)
 		return nil, err
 	}
 	c.time = timespec(a.GetTimestamp())
-	c.pool = newPool(ctx, c, req.options.Progress)
+	if c.own == nil && c.time == nil && c.mode == (modeChange{}) {
+		c.linker, _ = src.(Linker)
+	}
+	c.pool = newPool(ctx, c, o.Progress)
 	return c, nil
 }
 
@@ -132,10 +122,6 @@ func (c *copier) checkParent() error {
 		err = fmt.Errorf("copy to %q: its parent directory: %w", c.a.GetDest(), ErrNotFound)
 	}
 	return err
-}
-
-func (c *copier) matches() ([]string, error) {
-	return matches(c.src, c.a)
 }
 
 // matches are the paths that the source of a copy stands for.

@@ -255,8 +255,8 @@ type hardLink struct{ path string }
 // regular queues a file for the writers. The first of several hard links is
 // made at once, so that the others can be linked to it.
 func (c *copier) regular(l *level, n Node, name string) error {
-	if c.link != nil {
-		if done, err := c.link(l.dst, path.Join(l.srcPath, n.Name), &n); done || err != nil {
+	if c.linker != nil {
+		if done, err := c.linker.Link(l.dst, name, path.Join(l.srcPath, n.Name), &n); done || err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/strata-build/strata/runtime/rootfs"
 )
 
 // Tree is what a copy reads from. It is safe for concurrent use.
@@ -32,6 +34,15 @@ type Dir interface {
 	// or -1.
 	Xattrs(n *Node, fd int) ([]Xattr, error)
 	Close() error
+}
+
+// Linker is a Tree that has some of its files elsewhere already.
+type Linker interface {
+	Tree
+	// Link makes name in dst a hard link to a file that is just like the node
+	// n at the path p of the tree; false when there is none. Calls do not
+	// overlap. A copy that changes owners, modes or times does not ask.
+	Link(dst *rootfs.Dir, name, p string, n *Node) (bool, error)
 }
 
 // Node describes an entry of a Tree.

@@ -1,18 +1,51 @@
 // Package localsource selects the files of a user's directory that a build
 // sees.
+//
+// A scan walks the directory on two threads, and makes a manifest: every
+// selected file, directory and link with its attributes, and the SHA-256 of
+// the contents. Nothing is copied. The manifest is a Tree that file actions
+// read from, in the user's own directory; they verify what they read, so that
+// a file that is changed during the build is found out.
+//
+//	list directory ─▶ patterns ─▶ stat ─▶ stat cache ─┬─ known ──────────▶ manifest
+//	      ▲              │                            └─ open, hash, stat ─▶
+//	      └─ descend ◀───┘
+//
+// # Stat cache
+//
+// Hashing is the expensive part. One flat file for each scanned directory
+// remembers the digest of a file by its inode number, size, and modification
+// and change times. As in git, a time that is too recent proves nothing: a file
+// that is changed again within one tick of the clock keeps its times. Such a
+// file is not recorded, and hashed again by the next scan.
+//
+// The file is replaced by a rename, and carries a checksum: concurrent scans
+// do not disturb each other (the last one wins), and a damaged cache is an
+// empty one.
+//
+// # BuildKit
+//
+// The selection is that of BuildKit's client: the same patterns, symlinks that
+// are followed, order; users and groups become root; a socket becomes an empty
+// file. One thing differs: BuildKit sends a file that it cannot read as an
+// empty one. Here that is an error.
 package localsource
 
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
 
-	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
-	"github.com/strata-build/strata/runtime/fileop"
+	"github.com/strata-build/strata/runtime/fileop/pattern"
 	"github.com/strata-build/strata/runtime/rootfs"
 )
-
-var errLanding = errors.New("localsource: being written")
 
 // Options select files of a directory.
 type Options struct {
@@ -24,6 +57,9 @@ type Options struct {
 	// Progress, when set, is told now and then how far the scan is. Calls do
 	// not overlap.
 	Progress func(Stats)
+
+	// now is the time of the scan, for tests.
+	now func() time.Time
 }
 
 // Stats count what a scan did.
@@ -35,105 +71,83 @@ type Stats struct {
 	Hashed, HashedBytes int64
 }
 
-// Manifest is a selection of files, as they were when it was made.
-type Manifest struct {
-	dir     string
-	entries []Entry
-	stats   Stats
-}
-
-// Entry is a file, directory or link of a manifest. User and group are root.
-type Entry struct {
-	// Path is relative, with slashes.
-	Path string
-	// Mode has type and permission bits, as st_mode.
-	Mode uint32
-	Size int64
-	// Mtime is in nanoseconds. It is not part of the digest.
-	Mtime int64
-	Rdev  uint64
-	// Link is the target of a symlink, or the earlier path that this regular
-	// file is a hard link to.
-	Link string
-	// Sum is the SHA-256 of a regular file's contents.
-	Sum    [32]byte
-	Xattrs []fileop.Xattr
-}
-
 // Scan selects the files of dir.
-func Scan(ctx context.Context, dir string, o Options) (*Manifest, error) { return nil, errLanding }
-
-// Dir is the directory that was scanned, "" for a loaded manifest.
-func (m *Manifest) Dir() string { return m.dir }
-
-// Entries are the selected entries in walk order (a directory before what it
-// holds, names sorted by bytes). Do not change them.
-func (m *Manifest) Entries() []Entry { return m.entries }
-
-// Stats tells what the scan did.
-func (m *Manifest) Stats() Stats { return m.stats }
-
-// Digest covers paths, types, modes, links, extended attributes and contents,
-// but no times.
-func (m *Manifest) Digest() digest.Digest { return "" }
-
-// Tree opens the manifest as a source of copies, which read the user's
-// directory itself and verify what they read.
-func (m *Manifest) Tree() (*Tree, error) { return nil, errLanding }
-
-// Tree is a manifest over its open directory.
-type Tree struct{}
-
-// Root implements fileop.Tree.
-func (t *Tree) Root() (fileop.Dir, error) { return nil, errLanding }
-
-// Close closes the user's directory.
-func (t *Tree) Close() error { return errLanding }
-
-// Save keeps the manifest in dir, named by its digest, for Load.
-func (m *Manifest) Save(dir string) error { return errLanding }
-
-// Load returns a manifest that was saved, without a directory; an error that
-// is fs.ErrNotExist when there is none (or none that is whole).
-func Load(dir string, d digest.Digest) (*Manifest, error) { return nil, errLanding }
-
-// ChangeKind says how an entry differs between two manifests.
-type ChangeKind string
-
-// The kinds of changes.
-const (
-	Added    ChangeKind = "added"
-	Removed  ChangeKind = "removed"
-	Modified ChangeKind = "modified"
-)
-
-// Change is an entry that differs.
-type Change struct {
-	Kind ChangeKind
-	Path string
-	// What names the difference of a modified entry: "contents", "mode",
-	// "type", "link target", "extended attributes".
-	What string
+func Scan(ctx context.Context, dir string, o Options) (*Manifest, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("context directory %q: %w", dir, err)
+	}
+	root, err := rootfs.OpenDir(abs)
+	if err != nil {
+		return nil, explainDir(dir, err)
+	}
+	defer root.Close()
+	top, err := root.Dir()
+	if err != nil {
+		return nil, explainDir(dir, err)
+	}
+	filter, err := newFilter(top, &o)
+	if err != nil {
+		return nil, errors.Join(err, top.Close())
+	}
+	if o.now == nil {
+		o.now = time.Now
+	}
+	w := &walk{
+		ctx: ctx, filter: filter, progress: o.Progress,
+		started: o.now(), cache: openStatCache(o.CacheDir, abs),
+	}
+	if err := w.run(top); err != nil {
+		return nil, fmt.Errorf("context directory %q: %w", dir, err)
+	}
+	if err := w.cache.save(w); err != nil {
+		return nil, fmt.Errorf("stat cache of %q: %w", dir, err)
+	}
+	return w.manifest(abs), nil
 }
 
-// Diff lists what turns old into new, in walk order.
-func Diff(old, new *Manifest) []Change { return nil }
-
-// Previous is an earlier materialisation, whose unchanged files are linked
-// instead of copied. It must be in the same file system and never change.
-type Previous struct {
-	Manifest *Manifest
-	Root     *rootfs.Root
+// explainDir says what is wrong with the directory of a scan.
+func explainDir(dir string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("context directory %q does not exist: %w", dir, err)
+	case errors.Is(err, unix.ENOTDIR):
+		return fmt.Errorf("context %q is not a directory: %w", dir, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("context directory %q cannot be read by this user: %w", dir, err)
+	}
+	return fmt.Errorf("context directory %q: %w", dir, err)
 }
 
-// MaterialiseOptions say how Materialise writes.
-type MaterialiseOptions struct {
-	Previous *Previous
-	// Copy has the options of the copy itself.
-	Copy fileop.Options
+// newFilter compiles the selection. Followed paths become include patterns.
+func newFilter(top *rootfs.Dir, o *Options) (*pattern.Filter, error) {
+	include := o.Include
+	if o.FollowPaths != nil {
+		followed, err := followPaths(top, o.FollowPaths)
+		if err != nil {
+			return nil, fmt.Errorf("follow the symlinks of %q: %w", o.FollowPaths, err)
+		}
+		if followed != nil {
+			include = withoutNested(slices.Concat(include, followed))
+		}
+	}
+	return pattern.New(include, o.Exclude)
 }
 
-// Materialise copies the selection into the empty directory dst.
-func Materialise(ctx context.Context, m *Manifest, dst *rootfs.Root, o MaterialiseOptions) error {
-	return errLanding
+// withoutNested drops paths below others that stand just before them. As in
+// BuildKit, "." among them means that there is no filter at all.
+func withoutNested(paths []string) []string {
+	out := make([]string, 0, len(paths))
+	last := ""
+	for _, p := range paths {
+		if p == "." {
+			return nil
+		}
+		if strings.HasPrefix(p, last+"/") {
+			continue
+		}
+		out = append(out, p)
+		last = p
+	}
+	return out
 }
