@@ -48,7 +48,7 @@ func (o cheapOp) Run(context.Context, []solver.Result, solver.Progress) ([]solve
 
 // lattice is a graph of n vertices, w side by side, each with two inputs.
 func lattice(n, w int) *pb.Definition {
-	g := &llb{}
+	g := &llbWriter{}
 	row := make([]ref, w)
 	for i := range row {
 		row[i] = g.source(fmt.Sprint("source", i))

@@ -108,7 +108,8 @@ func inputDifference(a *alignment, before, after *buildStep) Reason {
 		}
 		return Reason{Kind: MissInput, Subject: name, Before: a.prev[was].Name}
 	}
-	return Reason{Kind: MissInput, Subject: after.Name}
+	// Only which output of an input is used, or how many inputs there are.
+	return Reason{Kind: MissFact, Subject: "list of inputs"}
 }
 
 // detail asks the op what a changed fact means, and shortens its values.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/solver/pb"
 	digest "github.com/opencontainers/go-digest"
 	"github.com/strata-build/strata/solver"
@@ -18,12 +19,12 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// llb writes definitions the way a client does.
-type llb struct {
+// llbWriter writes definitions the way a client does.
+type llbWriter struct {
 	def pb.Definition
 }
 
-// ref is an output of an operation in an llb.
+// ref is an output of an operation in an llbWriter.
 type ref struct {
 	digest digest.Digest
 	output int64
@@ -31,7 +32,7 @@ type ref struct {
 
 func (r ref) out(i int64) ref { return ref{r.digest, i} }
 
-func (g *llb) add(op *pb.Op, inputs ...ref) ref {
+func (g *llbWriter) add(op *pb.Op, inputs ...ref) ref {
 	for _, in := range inputs {
 		op.Inputs = append(op.Inputs, &pb.Input{Digest: string(in.digest), Index: in.output})
 	}
@@ -43,12 +44,12 @@ func (g *llb) add(op *pb.Op, inputs ...ref) ref {
 	return ref{digest: digest.FromBytes(data)}
 }
 
-func (g *llb) source(name string) ref {
+func (g *llbWriter) source(name string) ref {
 	return g.add(&pb.Op{Op: &pb.Op_Source{Source: &pb.SourceOp{Identifier: "local://" + name}}})
 }
 
 // exec is an operation with two outputs whose args are its name.
-func (g *llb) exec(name string, inputs ...ref) ref {
+func (g *llbWriter) exec(name string, inputs ...ref) ref {
 	mounts := []*pb.Mount{
 		{Dest: "/", Input: int64(pb.Empty), Output: 0},
 		{Dest: "/out", Input: int64(pb.Empty), Output: 1},
@@ -60,7 +61,7 @@ func (g *llb) exec(name string, inputs ...ref) ref {
 	return g.add(&pb.Op{Op: &pb.Op_Exec{Exec: exec}}, inputs...)
 }
 
-func (g *llb) meta(r ref, meta *pb.OpMetadata) {
+func (g *llbWriter) meta(r ref, meta *pb.OpMetadata) {
 	if g.def.Metadata == nil {
 		g.def.Metadata = map[string]*pb.OpMetadata{}
 	}
@@ -68,9 +69,9 @@ func (g *llb) meta(r ref, meta *pb.OpMetadata) {
 }
 
 // target returns the definition that asks for an edge.
-func (g *llb) target(r ref) *pb.Definition {
+func (g *llbWriter) target(r ref) *pb.Definition {
 	def := &pb.Definition{Def: slices.Clone(g.def.Def), Metadata: g.def.Metadata, Source: g.def.Source}
-	end := llb{def: pb.Definition{Def: def.Def}}
+	end := llbWriter{def: pb.Definition{Def: def.Def}}
 	end.add(&pb.Op{}, r)
 	def.Def = end.def.Def
 	return def
@@ -90,7 +91,11 @@ type world struct {
 	plain  map[string]bool   // not worth a record
 	names  map[string]string // of sources, by which they are keyed
 
-	runs, keys, hashes []string
+	hash    func(ctx context.Context, what string) error // before "op/input name" is hashed
+	short   string                                       // makes too few results
+	keyless string                                       // has no key
+
+	runs []string
 }
 
 func newWorld() *world {
@@ -162,7 +167,7 @@ func (w *world) take() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	runs := w.runs
-	w.runs, w.keys, w.hashes = nil, nil, nil
+	w.runs = nil
 	slices.Sort(runs)
 	return runs
 }
@@ -173,14 +178,10 @@ type op struct {
 	name string
 }
 
-func (o *op) note(list *[]string, what string) {
-	o.w.mu.Lock()
-	defer o.w.mu.Unlock()
-	*list = append(*list, what)
-}
-
 func (o *op) Key(ctx context.Context) (solver.Key, error) {
-	o.note(&o.w.keys, o.name)
+	if o.name == o.w.keyless {
+		return solver.Key{}, nil
+	}
 	if fn := o.w.key[o.name]; fn != nil {
 		if err := fn(ctx); err != nil {
 			return solver.Key{}, err
@@ -194,10 +195,14 @@ func (o *op) Key(ctx context.Context) (solver.Key, error) {
 	return solver.Key{Digest: digest.FromString(fmt.Sprint(facts)), Facts: facts}, nil
 }
 
-func (o *op) InputKey(_ context.Context, i int, in solver.Result) (digest.Digest, error) {
-	input := opName(o.v.Inputs[i].Vertex)
-	o.note(&o.w.hashes, o.name+"/"+input)
-	seen, ok := o.w.sees[o.name+"/"+input]
+func (o *op) InputKey(ctx context.Context, i int, in solver.Result) (digest.Digest, error) {
+	what := o.name + "/" + opName(o.v.Inputs[i].Vertex)
+	if o.w.hash != nil {
+		if err := o.w.hash(ctx, what); err != nil {
+			return "", err
+		}
+	}
+	seen, ok := o.w.sees[what]
 	if seen == "none" {
 		return "", nil
 	}
@@ -208,7 +213,9 @@ func (o *op) InputKey(_ context.Context, i int, in solver.Result) (digest.Digest
 }
 
 func (o *op) Run(ctx context.Context, in []solver.Result, p solver.Progress) ([]solver.Result, error) {
-	o.note(&o.w.runs, o.name)
+	o.w.mu.Lock()
+	o.w.runs = append(o.w.runs, o.name)
+	o.w.mu.Unlock()
 	if fn := o.w.run[o.name]; fn != nil {
 		if err := fn(ctx, p); err != nil {
 			return nil, err
@@ -224,7 +231,7 @@ func (o *op) Run(ctx context.Context, in []solver.Result, p solver.Progress) ([]
 	if fixed, ok := o.w.makes[o.name]; ok {
 		text = fixed
 	}
-	if len(o.v.Inputs) == 0 && o.v.Op.GetSource() != nil {
+	if o.name == o.w.short || o.v.Op.GetSource() != nil {
 		return []solver.Result{text}, nil
 	}
 	return []solver.Result{text, text + ".1"}, nil
@@ -320,4 +327,26 @@ func reason(t *testing.T, out *solver.Outcome, name string, verdict solver.Verdi
 	if s.Verdict != verdict || s.Reason.String() != want {
 		t.Errorf("%s: %s (%s), want %s (%s)", name, s.Verdict, s.Reason, verdict, want)
 	}
+}
+
+// event is one message of the progress.
+type event struct{ *client.SolveStatus }
+
+// failed tells whether the message says that a vertex failed.
+func (e event) failed(name string) bool {
+	return slices.ContainsFunc(e.Vertexes, func(v *client.Vertex) bool { return v.Name == name && v.Error != "" })
+}
+
+// watch returns a channel for the progress whose messages go to see, until
+// wait is called.
+func (b *bench) watch(see func(event)) (status chan *client.SolveStatus, wait func()) {
+	status = make(chan *client.SolveStatus)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for s := range status {
+			see(event{s})
+		}
+	}()
+	return status, func() { close(status); <-done }
 }

@@ -25,9 +25,10 @@ func (p *plan) job(n *node, in []Result) func() {
 	if err == nil {
 		end, err = p.build(n, in)
 	}
+	built := err
 	p.post(func() {
 		p.slots++
-		p.end(n, end, err)
+		p.end(n, end, built)
 	})
 	var rec record
 	if err == nil {
@@ -60,18 +61,20 @@ func (p *plan) lock(n *node) (unlock func(), err error) {
 	if n.unlock != nil {
 		return n.unlock, nil
 	}
-	unlock, ok, err := p.records.TryLock(p.ctx, string(n.definition))
+	unlock, ok, err := p.records.TryLock(p.ctx, n.lockName())
 	if err != nil || !ok {
 		return nil, err
 	}
 	return unlock, nil
 }
 
+func (n *node) lockName() string { return BucketResults + "/" + string(n.definition) }
+
 // await waits for a build that makes the same vertex. It has no job slot: two
 // builds that wait for each other's vertices could not go on otherwise. Nor
 // does anything with a slot ever wait for a lock.
 func (p *plan) await(n *node) func() {
-	unlock, err := p.records.Lock(p.ctx, string(n.definition))
+	unlock, err := p.records.Lock(p.ctx, n.lockName())
 	if err != nil {
 		err = fmt.Errorf("wait for another build: %w", err)
 		return func() { p.unblock(n); p.fail(n, err) }

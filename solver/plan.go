@@ -249,7 +249,7 @@ func (p *plan) want(n *node) {
 			continue
 		}
 		n.state = wanted
-		for _, in := range n.inputs {
+		for _, in := range slices.Backward(n.inputs) { // the first one on top
 			if in = in.actual(); in.state != done {
 				in.waiters = append(in.waiters, n)
 				n.missing++

@@ -1,6 +1,7 @@
 package solver
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -48,7 +49,7 @@ type Reason struct {
 	// Before and After are its values, shortened, where there are any.
 	Before string `json:"before,omitempty"`
 	After  string `json:"after,omitempty"`
-	// Details are what an Explainer had to say: the files that changed.
+	// Details say more, such as the files that changed, from an Explainer.
 	Details []string `json:"details,omitempty"`
 }
 
@@ -91,7 +92,7 @@ func (r Reason) String() string {
 	case HitSame:
 		return fmt.Sprintf("the same work as %q", r.Subject)
 	case MissNever:
-		return "never built before"
+		return cmp.Or(strings.Join(r.Details, ", "), "never built before")
 	case MissAdded:
 		return "a new step"
 	case MissFact:

@@ -112,7 +112,7 @@ func (s *Solver) plan(ctx context.Context, req Request) (*plan, error) {
 		recorders: make(chan struct{}, max(1, jobs/2)),
 	}
 	for _, t := range req.Targets {
-		if !t.Edge.Scratch() && !req.Graph.has(t.Edge.Vertex) {
+		if !t.Edge.Scratch() && (!req.Graph.has(t.Edge.Vertex) || t.Edge.Output < 0) {
 			return nil, fmt.Errorf("target %q is not in the graph", t.Name)
 		}
 		p.addTarget(t)
