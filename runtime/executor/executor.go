@@ -1,14 +1,61 @@
-// Package executor runs a command in its own namespaces on a root file system.
+// Package executor runs commands in containers: the steps of a build, and what
+// `strata run` runs. It needs no runc and no daemon.
+//
+// # A start
+//
+// Everything that takes thought is done in ordinary Go, before the process
+// exists: mount points are found and made, file systems that need no new
+// namespace are mounted (detached: they are descriptors that nobody else can
+// reach), terminals and pipes are opened, the seccomp filter is compiled. What
+// must happen in the new process is written down as a list of system calls
+// (package program), which a child that shares our memory makes without ever
+// running Go code of its own, and whose last one executes the user's command:
+//
+//	goroutine of Start            launcher thread              child, pid 1 of its namespace
+//	──────────────────            ───────────────              ──────────────────────────────
+//	find, mount, open, compile
+//	write the program ──────────▶ vfork(NEWNS, NEWPID, …) ───▶ reset signals
+//	                              │ suspended                  join control group
+//	                              │ (≈ 1 ms)                   new session, new keyring
+//	                              │                            join network, set host name
+//	                              │                            attach root, /proc, /dev, /sys, …
+//	                              │                            attach the spec's mounts
+//	                              │                            mask
+//	                              │                            pivot_root, drop the old root
+//	                              │                            files 0, 1, 2; working directory
+//	                              │                            limits, user, filter, capabilities
+//	                              ◀─────────────────────────── execve
+//	Process ◀──────────────────── pidfd
+//
+// The launcher is one thread for all: it lies in a mount namespace that is
+// nearly empty, so that cloning it copies next to nothing. Starts queue there
+// for about a millisecond each. A call that fails is named in the error
+// ("mount /proc: operation not permitted"), and nothing was executed.
+//
+// # What is not trusted
+//
+// The root file system and everything in it, including the paths that the
+// spec names there: another step may change a shared directory at any moment.
+// So a path is resolved once, inside of the root, and from then on the
+// descriptor is used. The comments cite the CVEs of other runtimes at the
+// place that would have had them.
+//
+// The process itself is not dumpable while an executor exists: children share
+// its memory for a while, some of them inside of containers, whose processes
+// must not be able to trace them (CVE-2016-9962).
+//
+// # What a command gets
+//
+// By default what docker gives it: fourteen capabilities, docker's seccomp
+// profile, masked paths, a /dev of its own. What differs: device nodes are
+// bound from the host and all other mounts forbid devices, instead of a device
+// control group; so no step costs a control group unless it has a limit.
+//
+// In a user namespace (package userns) the same code runs. What an ordinary
+// user cannot have is left out: see the comments at SingleID and Rootless.
 package executor
 
-import (
-	"context"
-	"errors"
-	"os"
-	"time"
-
-	"golang.org/x/sys/unix"
-)
+import "errors"
 
 // Errors of starting a command. The caller maps them to the exit codes that
 // docker users expect: 127 for ErrNotFound, 126 for ErrNotExecutable.
@@ -24,86 +71,3 @@ var (
 	// root, is no directory, or is reached through /proc's magic links.
 	ErrCwd = errors.New("working directory cannot be used")
 )
-
-var errLanding = errors.New("executor: being written")
-
-// Options configure an Executor.
-type Options struct {
-	// SharedProc lets steps see the /proc of the processes around Strata where
-	// the kernel refuses a new one (Strata inside of an unprivileged
-	// container). It weakens isolation, so it must be asked for.
-	SharedProc bool
-}
-
-// Executor starts commands. It is safe for concurrent use.
-type Executor struct{}
-
-// New prepares an executor: it enters the minimal mount namespace that steps
-// are cloned from. The process must have CAP_SYS_ADMIN in its user namespace
-// (see package userns).
-func New(opt Options) (*Executor, error) { return nil, errLanding }
-
-// Close ends the executor. What it started is killed.
-func (e *Executor) Close() error { return errLanding }
-
-// Start starts s and returns once its command has been executed, or could not
-// be. Canceling ctx kills the process and all that it started.
-func (e *Executor) Start(ctx context.Context, s *Spec) (*Process, error) { return nil, errLanding }
-
-// Run is Start and Wait.
-func (e *Executor) Run(ctx context.Context, s *Spec) (Status, error) { return Status{}, errLanding }
-
-// Exec starts c inside of the namespaces of a running container.
-func (e *Executor) Exec(ctx context.Context, t Target, c *Command) (*Process, error) {
-	return nil, errLanding
-}
-
-// Target is the first process of a running container.
-type Target struct {
-	PID int
-	// StartTime is what Process.StartTime returned when the container was
-	// started; it guards against another process with the same number. 0
-	// checks nothing.
-	StartTime uint64
-}
-
-// Status is how a process ended.
-type Status struct {
-	// ExitCode is the code, or 128 + Signal.
-	ExitCode int
-	// Signal is the signal that killed the process, or 0.
-	Signal unix.Signal
-	// OOMKilled tells that the kernel killed a process of the group for lack
-	// of memory. It needs Command.Cgroup.
-	OOMKilled bool
-	// User and System are the processor time of the process and of those
-	// below it; MaxRSS is the greatest resident size of one of them, in bytes.
-	User, System time.Duration
-	MaxRSS       int64
-}
-
-// Process is a started command. Wait must be called.
-type Process struct{}
-
-// PID is the process number as this process sees it.
-func (p *Process) PID() int { return 0 }
-
-// StartTime identifies the process together with its number: the start time
-// in clock ticks since boot.
-func (p *Process) StartTime() (uint64, error) { return 0, errLanding }
-
-// PIDFD is the process' descriptor. It belongs to p and is valid until Wait
-// returns.
-func (p *Process) PIDFD() *os.File { return nil }
-
-// Signal sends a signal. A process that has ended gives os.ErrProcessDone.
-func (p *Process) Signal(sig unix.Signal) error { return errLanding }
-
-// Resize sets the size of the terminal.
-func (p *Process) Resize(t Terminal) error { return errLanding }
-
-// Wait waits until the command has ended, all processes that it left behind
-// are gone, and all that it wrote has reached Stdout and Stderr. The error is
-// about waiting and copying: a command that fails is a Status. If ctx of Start
-// was cancelled, the error is its cause.
-func (p *Process) Wait() (Status, error) { return Status{}, errLanding }

@@ -129,9 +129,9 @@ type Terminal struct{ Rows, Cols uint16 }
 // Device is a device node of the host that the command may use.
 type Device struct {
 	// Source is the path on the host, Target the path inside of the root.
+	// Its permissions are those of the node: the kernel knows no read-only
+	// mount of a device.
 	Source, Target string
-	// ReadOnly makes the node read-only.
-	ReadOnly bool
 }
 
 // DefaultCapabilities are the capabilities that docker leaves to a container.
@@ -142,7 +142,3 @@ func DefaultCapabilities() []string {
 		"CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
 	}
 }
-
-// InitMain is the program of Spec.Init. main must call it first: it returns
-// at once unless this process was started as such.
-func InitMain() {}

@@ -1,0 +1,196 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/strata-build/strata/runtime/cgroup"
+	"github.com/strata-build/strata/runtime/executor/program"
+	"golang.org/x/sys/unix"
+)
+
+// Target is the first process of a running container.
+type Target struct {
+	PID int
+	// StartTime is what Process.StartTime returned when the container was
+	// started; it guards against another process with the same number. 0
+	// checks nothing.
+	StartTime uint64
+}
+
+// Exec starts c inside of the namespaces of a running container, and inside of
+// its control group unless c has one. Canceling ctx kills the process alone.
+func (e *Executor) Exec(ctx context.Context, t Target, cmd *Command) (*Process, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	x, err := e.planExec(t, cmd)
+	if err != nil {
+		return nil, err
+	}
+	defer x.close()
+	l, err := e.launchIn(x)
+	if err != nil {
+		x.io.abort()
+		return nil, err
+	}
+	x.io.started()
+	return newProcess(ctx, &x.child, l.pid, l.pidfd), nil
+}
+
+// entry is the program of a process that joins a container.
+type entry struct {
+	child
+	target *os.File // pidfd
+	group  *cgroup.Group
+}
+
+func (x *entry) close() {
+	x.release()
+	closeAll([]*os.File{x.target})
+	if x.group != nil {
+		// It holds descriptors only.
+		_ = x.group.Close()
+	}
+}
+
+func (e *Executor) planExec(t Target, cmd *Command) (*entry, error) {
+	own := *cmd // the group may be added to it
+	c, err := newChild(e, &own)
+	if err != nil {
+		return nil, err
+	}
+	x := &entry{child: *c}
+	if x.target, err = openTarget(t); err == nil {
+		err = x.write(t)
+	}
+	if err != nil {
+		if x.io != nil {
+			x.io.abort()
+		}
+		x.close()
+		return nil, err
+	}
+	return x, nil
+}
+
+// openTarget opens a process, and makes sure that it is the one that was meant:
+// after the descriptor is open, its number cannot be given to another.
+func openTarget(t Target) (*os.File, error) {
+	fd, err := unix.PidfdOpen(t.PID, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open process %d of the container: %w", t.PID, err)
+	}
+	f := os.NewFile(uintptr(fd), "container")
+	if t.StartTime == 0 {
+		return f, nil
+	}
+	started, err := startTime(t.PID)
+	if err == nil && started != t.StartTime {
+		err = fmt.Errorf("process %d is no longer that of the container: %w", t.PID, os.ErrProcessDone)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// write writes the program. The descriptors of the host are opened before, and
+// closed by the kernel when the command is executed; nothing is looked up on
+// the host's side once the namespaces are joined.
+func (x *entry) write(t Target) error {
+	if err := x.connect(t); err != nil {
+		return err
+	}
+	x.signals()
+	x.dieWithParent()
+	if err := x.joinCgroupOf(t); err != nil {
+		return err
+	}
+	x.session()
+	x.Do(program.Call{
+		What: "join the container", Number: unix.SYS_SETNS,
+		Args: program.Args{
+			fd(x.target),
+			program.Int(unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP),
+		},
+	})
+	x.stdio()
+	x.chdir()
+	if err := x.limits(); err != nil {
+		return err
+	}
+	if err := x.privileges(); err != nil {
+		return err
+	}
+	x.execute()
+	return nil
+}
+
+// joinCgroupOf joins the container's group, so that its limits hold.
+func (x *entry) joinCgroupOf(t Target) error {
+	if x.cmd.Cgroup == nil {
+		g, ok, err := cgroup.Of(t.PID)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return nil
+		}
+		x.group, x.cmd.Cgroup = g, g
+	}
+	return x.joinCgroup()
+}
+
+func (x *entry) connect(t Target) error {
+	var err error
+	if x.cmd.Terminal == nil {
+		x.io, err = newStdio(x.cmd, x.e.null())
+		return err
+	}
+	pts, err := openPts(t)
+	if err != nil {
+		return err
+	}
+	defer pts.Close()
+	x.io = &stdio{}
+	_, err = x.io.useTerminal(pts, x.cmd)
+	return err
+}
+
+// openPts opens the container's /dev/pts, and makes sure that it is a devpts:
+// what else a container had put there, we would open on its behalf
+// (CVE-2025-52565).
+func openPts(t Target) (*os.File, error) {
+	root, err := os.OpenFile(fmt.Sprintf("/proc/%d/root", t.PID), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the root of the container: %w", err)
+	}
+	defer root.Close()
+	fd, err := unix.Openat2(int(root.Fd()), "dev/pts", &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open /dev/pts of the container: %w", err)
+	}
+	pts := os.NewFile(uintptr(fd), "/dev/pts")
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(fd, &st); err != nil || st.Type != unix.DEVPTS_SUPER_MAGIC {
+		return nil, errors.Join(errors.New("the container has no terminals at /dev/pts"), err, pts.Close())
+	}
+	return pts, nil
+}
+
+// launchIn launches from the launcher's thread, whose children are born in the
+// container's pid namespace for that time: a process cannot change its own.
+func (e *Executor) launchIn(x *entry) (launched, error) {
+	var l launched
+	err := e.launcher.in(x.target, e.self, func() (err error) {
+		l, err = e.run(&x.child)
+		return err
+	})
+	return l, err
+}
