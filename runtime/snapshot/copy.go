@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/strata-build/strata/runtime/mount"
 	"github.com/strata-build/strata/runtime/rootfs"
@@ -72,36 +70,21 @@ func (c *copier) fill(ctx context.Context, a *active, parents []string) error {
 	if err != nil {
 		return err
 	}
-	baseline, err := changeTime(a.dir)
-	if err != nil {
-		return err
-	}
-	a.finish = func(ctx context.Context) (string, error) { return c.compare(ctx, f, a, baseline) }
+	a.finish = func(ctx context.Context) (string, error) { return c.compare(ctx, f, a) }
 	return nil
 }
 
-// changeTime returns the file system's idea of now, by making a file.
-func changeTime(dir string) (time.Time, error) {
-	f, err := os.Create(filepath.Join(dir, "baseline"))
-	if err != nil {
-		return time.Time{}, err
-	}
-	fi, err := f.Stat()
-	if err := errors.Join(err, f.Close()); err != nil {
-		return time.Time{}, err
-	}
-	return fi.ModTime(), nil
-}
-
-// compare makes a layer of what changed in an active.
-func (c *copier) compare(ctx context.Context, f *flat, a *active, baseline time.Time) (string, error) {
+// compare makes a layer of what changed in an active. It reads the content of
+// files that look alike: change times could tell, but not where the clock was
+// set back during the step, and a lost change is worse than slow copying.
+func (c *copier) compare(ctx context.Context, f *flat, a *active) (string, error) {
 	dir, err := c.makeDir(nameFS)
 	if err != nil {
 		return "", err
 	}
 	dst := filepath.Join(dir, nameFS)
 	err = withRoots(f.fsDir(), a.fsDir(), func(lower, upper *rootfs.Root) error {
-		return tree.Compare(ctx, tree.CompareRequest{Lower: lower, Upper: upper, Dst: dst, Baseline: baseline})
+		return tree.Compare(ctx, tree.CompareRequest{Lower: lower, Upper: upper, Dst: dst})
 	})
 	if err != nil {
 		return "", errors.Join(err, c.throwAway(dir))
