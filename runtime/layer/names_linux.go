@@ -178,6 +178,9 @@ func (n *names) mkdir(parent *dirNode, name string) (*dirNode, error) {
 	if strings.Count(d.path, "/") >= maxNesting {
 		return nil, fmt.Errorf("%w: %w", ErrBadEntry, tree.ErrTooDeep)
 	}
+	if strings.HasPrefix(name, whiteoutPrefix) { // a symlink led here
+		return nil, fmt.Errorf("%w: a directory called %s", ErrBadEntry, name)
+	}
 	if n.lower != nil && n.sees(parent.path) {
 		st, err := n.lower.Lstat(d.path)
 		if err != nil && !errors.Is(err, unix.ENOENT) {

@@ -143,7 +143,7 @@ func layers(t testing.TB, r *rand.Rand, n int) []string {
 // TestFlattenIsOverlay compares our merged views with the kernel's.
 func TestFlattenIsOverlay(t *testing.T) {
 	testenv.Root(t)
-	for seed := range 30 {
+	for seed := range 12 {
 		stack := layers(t, rng(seed), 2+seed%4)
 		merged, flat, applied := newDir(t), newDir(t), newDir(t)
 		var lower []string
@@ -171,7 +171,7 @@ func TestFlattenIsOverlay(t *testing.T) {
 // TestFlattenAgrees needs no privileges: the two ways to the merged view agree.
 func TestFlattenAgrees(t *testing.T) {
 	o := treetest.DescribeOptions{HideXattr: hideMarks, NoWhiteouts: true}
-	for seed := range 30 {
+	for seed := range 12 {
 		stack := layers(t, rng(seed), 1+seed%5)
 		flat, applied := newDir(t), newDir(t)
 		must(t, tree.Flatten(t.Context(), tree.FlattenRequest{Layers: stack, Dst: open(t, flat), Format: format()}))
@@ -187,7 +187,7 @@ func TestFlattenAgrees(t *testing.T) {
 // TestCompare: applying the difference of two trees to the one gives the other.
 func TestCompare(t *testing.T) {
 	o := treetest.DescribeOptions{NoDirTimes: true}
-	for seed := range 60 {
+	for seed := range 25 {
 		lower, upper, diff := newDir(t), newDir(t), newDir(t)
 		treetest.Overlapping(t, rng(seed), lower, treetest.Options{})
 		treetest.Overlapping(t, rng(seed+1000), upper, treetest.Options{})

@@ -172,10 +172,10 @@ func (g *generator) content(p string) {
 	}
 	switch g.rng.IntN(6) {
 	case 0: // a hole before
-		_, err = f.WriteAt(data, 1<<20)
+		_, err = f.WriteAt(data, 1<<17)
 	case 1: // a hole after
 		if _, err = f.Write(data); err == nil {
-			err = f.Truncate(int64(len(data)) + 1<<20)
+			err = f.Truncate(int64(len(data)) + 1<<17)
 		}
 	default:
 		_, err = f.Write(data)
