@@ -91,11 +91,12 @@ func (h *hosts) transport(ep endpoint) (http.RoundTripper, error) {
 	return t, nil
 }
 
+// connections speak HTTP/1.1 on purpose: HTTP/2 would send the parts of a blob
+// over one connection, which is what fetching it in parts shall avoid.
 func connections(config *tls.Config) *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		ForceAttemptHTTP2:     true,
 		MaxIdleConnsPerHost:   32,
 		IdleConnTimeout:       90 * time.Second,
 		TLSHandshakeTimeout:   10 * time.Second,

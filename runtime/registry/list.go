@@ -19,7 +19,7 @@ import (
 // maxPages bounds a listing of a registry that never stops.
 const maxPages = 1000
 
-// Tags lists a repository's tags.
+// Tags lists a repository's tags, sorted.
 func (c *Client) Tags(ctx context.Context, repo reference.Named) ([]string, error) {
 	ep, err := c.origin(repo)
 	if err != nil {
@@ -31,6 +31,7 @@ func (c *Client) Tags(ctx context.Context, repo reference.Named) ([]string, erro
 		tags, err = list(ctx, s, ep.repo+"/tags/list", "tags")
 		return err
 	})
+	slices.Sort(tags)
 	return tags, err
 }
 
