@@ -115,7 +115,7 @@ func (e *Engine) newBuild(ctx context.Context, req Request) (*build, error) {
 	opt.Lease = lease
 	opt.Made = b.packer.made
 	b.worker = worker.New(opt)
-	b.release = func() error { return errors.Join(lease.Close(), e.Store.ReleaseMade()) }
+	b.release = func() error { return errors.Join(b.worker.Close(), lease.Close(), e.Store.ReleaseMade()) }
 	return b, nil
 }
 

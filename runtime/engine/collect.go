@@ -17,6 +17,9 @@ import (
 	"github.com/strata-build/strata/solver"
 )
 
+// BucketPlans holds compiled plans, which cmd keeps.
+const BucketPlans = "plans"
+
 // policy says which records keep things (names of images) and which may go
 // (what a build can make again).
 func policy() store.Policy {
@@ -24,7 +27,7 @@ func policy() store.Policy {
 		Roots: []string{image.Bucket},
 		Caches: []string{
 			solver.BucketResults, solver.BucketContent, solver.BucketOps, solver.BucketBuilds,
-			worker.CacheBucket, BucketHTTP, image.ResolutionsBucket,
+			worker.CacheBucket, BucketHTTP, BucketPlans, image.ResolutionsBucket,
 		},
 		Attached: []string{layer.Bucket},
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"github.com/moby/buildkit/client"
@@ -18,7 +19,8 @@ type exportProgress struct {
 
 func newExportProgress(status chan<- *client.SolveStatus, name string, img exporter.Image, outputs []exporter.Output) *exportProgress {
 	p := &exportProgress{status: status}
-	if status == nil || len(outputs) == 0 {
+	onlyCache := !slices.ContainsFunc(outputs, func(o exporter.Output) bool { return o.Type != exporter.CacheOnly })
+	if status == nil || onlyCache {
 		p.status = nil
 		return p
 	}

@@ -125,48 +125,6 @@ func (r *execRun) sel(mt *mounted, root *rootfs.Root) error {
 	return nil
 }
 
-// smallFile makes a file of its own file system, for mounting.
-func (r *execRun) smallFile(name string, data []byte, mode os.FileMode, uid, gid int) (*os.File, error) {
-	return r.inTmpfs(func(root *rootfs.Root) error {
-		f, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, uint32(mode))
-		if err != nil {
-			return err
-		}
-		_, err = f.Write(data)
-		// After the write: a chmod with the exact mode, whatever the umask.
-		return errors.Join(err, f.Chown(uid, gid), f.Chmod(mode), f.Close())
-	}, name)
-}
-
-// inTmpfs lets fill make something in a new tmpfs, and returns a mount of
-// the entry called name.
-func (r *execRun) inTmpfs(fill func(*rootfs.Root) error, name string) (*os.File, error) {
-	dir, err := mount.Tmpfs(mount.TmpfsOptions{Mode: 0o755, NoSuid: true, NoDev: true, NoExec: true})
-	if err != nil {
-		return nil, err
-	}
-	r.onClose(dir.Close)
-	root, err := rootfs.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	if err := fill(root); err != nil {
-		return nil, err
-	}
-	f, err := root.OpenPath(name, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	bound, err := mount.Bind(f, mount.BindOptions{})
-	if err != nil {
-		return nil, err
-	}
-	r.onClose(bound.Close)
-	return bound, nil
-}
-
 // openSecret mounts a secret's value as a file.
 func (r *execRun) openSecret(ctx context.Context, mt *mounted) (*mounted, error) {
 	opt := mt.m.GetSecretOpt()
@@ -180,9 +138,14 @@ func (r *execRun) openSecret(ctx context.Context, mt *mounted) (*mounted, error)
 	if err != nil {
 		return nil, fmt.Errorf("secret %q: %w; give it with --secret id=%s,src=FILE", opt.ID, err, opt.ID)
 	}
-	mode := os.FileMode(opt.Mode & 0o777)
-	mt.file, err = r.smallFile("secret", value, mode, int(opt.Uid), int(opt.Gid))
-	return mt, err
+	mt.file, err = mount.File(mount.FileOptions{
+		Data: value, Mode: os.FileMode(opt.Mode & 0o777), UID: int(opt.Uid), GID: int(opt.Gid),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("secret %q: %w", opt.ID, err)
+	}
+	r.onClose(mt.file.Close)
+	return mt, nil
 }
 
 // connect gives the step its network, and the files that go with it.
@@ -202,15 +165,16 @@ func (r *execRun) connect(ctx context.Context, spec *executor.Spec) error {
 	} else {
 		spec.Network = executor.Network{Mode: executor.NetworkHost}
 	}
-	for name, data := range map[string][]byte{
-		"/etc/hosts":       r.hosts(),
-		"/etc/resolv.conf": r.network.ResolvConf(),
-	} {
-		f, err := r.smallFile("file", data, 0o644, 0, 0)
+	for _, file := range []struct {
+		name string
+		data []byte
+	}{{"/etc/hosts", r.hosts()}, {"/etc/resolv.conf", r.network.ResolvConf()}} {
+		f, err := r.w.shared.open(file.data)
 		if err != nil {
-			return fmt.Errorf("make %s: %w", name, err)
+			return fmt.Errorf("make %s: %w", file.name, err)
 		}
-		spec.Mounts = append(spec.Mounts, executor.Mount{Target: name, Source: f, ReadOnly: true})
+		r.onClose(f.Close)
+		spec.Mounts = append(spec.Mounts, executor.Mount{Target: file.name, Source: f, ReadOnly: true})
 	}
 	return nil
 }

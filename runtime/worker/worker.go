@@ -107,10 +107,14 @@ type Agents interface {
 type Worker struct {
 	opt    Options
 	serial atomic.Uint64
+	shared sharedFiles
 }
 
 // New returns the worker of one build.
 func New(opt Options) *Worker { return &Worker{opt: opt} }
+
+// Close ends the worker when no op runs any more.
+func (w *Worker) Close() error { return w.shared.close() }
 
 // Layers returns the layers of a result of Solve, bottom first.
 func (w *Worker) Layers(ctx context.Context, r solver.Result) ([]string, error) {

@@ -1,0 +1,325 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moby/buildkit/client"
+	"github.com/spf13/cobra"
+
+	"github.com/strata-build/strata/compiler"
+	"github.com/strata-build/strata/runtime/engine"
+	"github.com/strata-build/strata/runtime/exporter"
+	"github.com/strata-build/strata/solver"
+)
+
+// buildOptions are the flags of `strata build`.
+type buildOptions struct {
+	inputOptions
+
+	tags         []string
+	outputs      []string
+	push, load   bool
+	iidFile      string
+	metadataFile string
+	progress     string
+	quiet        bool
+	jobs         int
+	allow        []string
+	secrets      []string
+	ssh          []string
+	dryRun       bool
+	check        bool
+}
+
+func (a *app) buildCommand() *cobra.Command {
+	var o buildOptions
+	cmd := &cobra.Command{
+		Use:   "build [PATH|FILE|URL]...",
+		Short: "Build images from CUE or from a Dockerfile",
+		Long: "Build images. A .cue file, a CUE package directory or ./... builds the images that it\n" +
+			"describes; a directory with a Dockerfile, or -f, builds that. Without -o the image goes\n" +
+			"to the image store of this machine.",
+		Example: "  strata build ./app.cue\n" +
+			"  strata build -t shop/api:1.2 --set version=1.2 ./services/api\n" +
+			"  strata build ./... -o type=oci,dest=images.tar\n" +
+			"  strata build -t app .",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.paths = args
+			return a.build(cmd.Context(), &o)
+		},
+	}
+	f := cmd.Flags()
+	o.inputOptions.register(a, f)
+	f.StringArrayVarP(&o.tags, "tag", "t", nil, "name of the image, as name[:tag] (several allowed)")
+	f.StringArrayVarP(&o.outputs, "output", "o", nil, "where the result goes: type=oci|docker|tar|local|image|registry|cacheonly[,dest=PATH]…")
+	f.BoolVar(&o.push, "push", false, "push the image to its registry")
+	f.BoolVar(&o.load, "load", false, "load the image into a docker daemon")
+	f.StringVar(&o.iidFile, "iidfile", "", "write the image's id to a file")
+	f.StringVar(&o.metadataFile, "metadata-file", "", "write the build's metadata to a file, as JSON")
+	f.StringVar(&o.progress, "progress", "auto", "auto, plain, tty, rawjson or quiet")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "print the image's id only")
+	f.IntVar(&o.jobs, "jobs", 0, "steps to run at once (default: the number of processors)")
+	f.StringArrayVar(&o.allow, "allow", nil, "permit network.host or security.insecure")
+	f.StringArrayVar(&o.secrets, "secret", nil, "id=NAME[,src=FILE|,env=VARIABLE]: a secret for the steps")
+	f.StringArrayVar(&o.ssh, "ssh", nil, "default|ID[=SOCKET|KEY]…: an SSH agent or keys for the steps")
+	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be built, and build nothing")
+	f.BoolVar(&o.check, "check", false, "check the build description, and build nothing")
+	return cmd
+}
+
+// build is `strata build`.
+func (a *app) build(ctx context.Context, o *buildOptions) error {
+	started := time.Now()
+	outputs, err := o.parseOutputs()
+	if err != nil {
+		return err
+	}
+	if o.check {
+		return a.vet(ctx, &vetOptions{inputOptions: o.inputOptions})
+	}
+	return a.withEngine(ctx, func(e *engine.Engine) error {
+		in, err := a.compile(ctx, e, &o.inputOptions)
+		if err != nil {
+			return err
+		}
+		if o.dryRun {
+			return in.plan.Text(a.stdout)
+		}
+		req, err := a.request(o, in, outputs)
+		if err != nil {
+			return err
+		}
+		return a.runBuild(ctx, e, o, req, started)
+	})
+}
+
+// runBuild builds with progress, and reports.
+func (a *app) runBuild(ctx context.Context, e *engine.Engine, o *buildOptions, req engine.Request, started time.Time) error {
+	display, err := a.newDisplay(o.progressMode())
+	if err != nil {
+		return err
+	}
+	req.Status = make(chan *client.SolveStatus, 64)
+	display.start(req.Status)
+	res, err := e.Build(ctx, req)
+	shown := display.wait(err == nil)
+	if err != nil {
+		return &buildError{err: err, shown: shown}
+	}
+	if err := o.writeFiles(res); err != nil {
+		return err
+	}
+	return a.summary(o, req, res, time.Since(started))
+}
+
+// progressMode is the display that the flags ask for.
+func (o *buildOptions) progressMode() string {
+	if o.quiet {
+		return "quiet"
+	}
+	return o.progress
+}
+
+// parseOutputs reads -o, --push and --load.
+func (o *buildOptions) parseOutputs() ([]exporter.Output, error) {
+	var outputs []exporter.Output
+	for _, text := range o.outputs {
+		out, err := exporter.ParseOutput(text)
+		if err != nil {
+			return nil, misuse("-o %s: %v", text, err)
+		}
+		outputs = append(outputs, out)
+	}
+	if o.load {
+		outputs = append(outputs, exporter.Output{Type: exporter.Docker})
+	}
+	if o.push {
+		pushed := false
+		for i := range outputs {
+			if outputs[i].Type == exporter.ImageStore {
+				outputs[i].Push, pushed = true, true
+			}
+		}
+		if !pushed {
+			outputs = append(outputs, exporter.Output{Type: exporter.ImageStore, Push: true})
+		}
+	}
+	if len(outputs) == 0 {
+		outputs = []exporter.Output{{Type: exporter.ImageStore}}
+	}
+	return outputs, nil
+}
+
+// request turns what was compiled into a request for the engine.
+func (a *app) request(o *buildOptions, in *input, outputs []exporter.Output) (engine.Request, error) {
+	allow, err := o.allowed()
+	if err != nil {
+		return engine.Request{}, err
+	}
+	secrets, err := a.parseSecrets(o.secrets)
+	if err != nil {
+		return engine.Request{}, err
+	}
+	agents, err := a.parseAgents(o.ssh)
+	if err != nil {
+		return engine.Request{}, err
+	}
+	epoch, err := a.epoch(o.buildArgs)
+	if err != nil {
+		return engine.Request{}, err
+	}
+	req := engine.Request{
+		Outputs: outputs, Meta: in.meta, Secrets: secrets, Agents: agents,
+		AllowInsecure: allow["security.insecure"], AllowHostNetwork: allow["network.host"] || o.network == "host",
+		Jobs: o.jobs, Epoch: epoch, Locals: map[string]string{}, Layouts: map[string]string{},
+	}
+	if o.noCache {
+		req.NoCache = func(*solver.Vertex) bool { return true }
+	}
+	if err := o.addTargets(&req, in.plan); err != nil {
+		return engine.Request{}, err
+	}
+	return req, nil
+}
+
+// addTargets adds the plan's targets with their names.
+func (o *buildOptions) addTargets(req *engine.Request, plan *compiler.Plan) error {
+	if images := imageCount(plan); images > 1 && len(o.tags) > 0 {
+		return misuse("-t names one image, but there are %d: choose one with --target, or give them `tags` in CUE", images)
+	}
+	several := map[string]int{}
+	for _, t := range plan.Targets {
+		several[t.Path]++
+	}
+	for _, t := range plan.Targets {
+		target := engine.Target{
+			Name: targetName(t, several[t.Path] > 1), Image: imageKey(t), Platform: t.Platform,
+			Definition: t.Definition, Config: t.Config, BaseConfig: t.BaseConfig,
+			Names:       o.namesOf(t),
+			Annotations: exporter.Annotations{Manifest: t.Annotations},
+		}
+		req.Targets = append(req.Targets, target)
+		for name, local := range t.Locals {
+			req.Locals[name] = local.Dir
+		}
+		for name, st := range t.Stores {
+			req.Layouts[name] = st.Path
+		}
+	}
+	return nil
+}
+
+// imageKey tells images apart, whatever their platform.
+func imageKey(t compiler.Target) string {
+	if t.Path != "" {
+		return t.Path
+	}
+	return t.Name
+}
+
+func imageCount(plan *compiler.Plan) int {
+	seen := map[string]bool{}
+	for _, t := range plan.Targets {
+		seen[imageKey(t)] = true
+	}
+	return len(seen)
+}
+
+// targetName is the name that `strata why` takes.
+func targetName(t compiler.Target, several bool) string {
+	name := t.Name
+	if name == "" {
+		name = "default"
+	}
+	if several {
+		name += "@" + t.Platform.OS + "/" + t.Platform.Architecture + strings.TrimSuffix("/"+t.Platform.Variant, "/")
+	}
+	return name
+}
+
+// namesOf are the names of an image: -t, its own tags, or its label in CUE.
+func (o *buildOptions) namesOf(t compiler.Target) []string {
+	switch {
+	case len(o.tags) > 0:
+		return o.tags
+	case len(t.Tags) > 0:
+		return t.Tags
+	case t.Path != "" && t.Name != "":
+		return []string{strings.ToLower(t.Name) + ":latest"}
+	}
+	return nil
+}
+
+// allowed reads --allow.
+func (o *buildOptions) allowed() (map[string]bool, error) {
+	known := []string{"network.host", "security.insecure"}
+	set := map[string]bool{}
+	for _, what := range o.allow {
+		if !slices.Contains(known, what) {
+			return nil, misuse("--allow %s is not known: it takes %s", what, strings.Join(known, " or "))
+		}
+		set[what] = true
+	}
+	return set, nil
+}
+
+// epoch is SOURCE_DATE_EPOCH, of the build arguments or the environment; the
+// default is 1970, so that the same inputs give the same image everywhere.
+func (a *app) epoch(buildArgs []string) (time.Time, error) {
+	text := a.env["SOURCE_DATE_EPOCH"]
+	for _, arg := range buildArgs {
+		if value, ok := strings.CutPrefix(arg, "SOURCE_DATE_EPOCH="); ok {
+			text = value
+		}
+	}
+	if text == "" {
+		return time.Unix(0, 0), nil
+	}
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return time.Time{}, misuse("SOURCE_DATE_EPOCH is %q, and must be a number of seconds since 1970", text)
+	}
+	return time.Unix(seconds, 0), nil
+}
+
+// writeFiles writes --iidfile and --metadata-file.
+func (o *buildOptions) writeFiles(res engine.Result) error {
+	if len(res.Images) == 0 {
+		return nil
+	}
+	if o.iidFile != "" {
+		if len(res.Images) > 1 {
+			return misuse("--iidfile takes one image, but %d were built", len(res.Images))
+		}
+		if err := writeFile(o.iidFile, []byte(res.Images[0].IDFile())); err != nil {
+			return err
+		}
+	}
+	if o.metadataFile == "" {
+		return nil
+	}
+	data, err := metadata(res)
+	if err != nil {
+		return err
+	}
+	return writeFile(o.metadataFile, data)
+}
+
+// writeFile writes beside the destination and renames.
+func writeFile(name string, data []byte) error {
+	tmp := fmt.Sprintf("%s.%d.tmp", name, os.Getpid())
+	if err := os.WriteFile(tmp, data, 0o644); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if err := os.Rename(tmp, name); err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", name, err), os.Remove(tmp))
+	}
+	return nil
+}

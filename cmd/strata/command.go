@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/strata-build/strata/runtime/engine"
+	"github.com/strata-build/strata/runtime/executor/userns"
+	"github.com/strata-build/strata/runtime/registry"
+)
+
+// command is the command line.
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "strata",
+		Short: "Build container images from CUE and from Dockerfiles, without a daemon",
+		Long: "Strata builds container images from CUE and from Dockerfiles, on one Linux machine,\n" +
+			"without a daemon and without root. `strata build ./app.cue` is all it takes.",
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		SuggestionsMinimumDistance: 2,
+		Args:                       cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return cmd.Help()
+		},
+	}
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return misuse("%v; see `%s --help`", flagError(cmd, err), cmd.CommandPath())
+	})
+	root.PersistentFlags().StringVar(&a.root, "root", a.defaultRoot(), "directory of the store")
+	root.PersistentFlags().StringVar(&a.driver, "storage-driver", a.env["STRATA_STORAGE_DRIVER"],
+		"overlay or copy (default: overlay where it works)")
+	root.AddGroup(
+		&cobra.Group{ID: "build", Title: "Build:"},
+		&cobra.Group{ID: "images", Title: "Images:"},
+		&cobra.Group{ID: "containers", Title: "Containers:"},
+	)
+	a.addCommands(root)
+	return root
+}
+
+// addCommands adds the commands by group.
+func (a *app) addCommands(root *cobra.Command) {
+	add := func(group string, cmds ...*cobra.Command) {
+		for _, c := range cmds {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add("build", a.buildCommand(), a.vetCommand(), a.fmtCommand(), a.initCommand(), a.planCommand(), a.whyCommand())
+	add("images", a.pruneCommand(), a.duCommand())
+	add("containers", a.runCommand())
+	add("", a.versionCommand())
+}
+
+// unknownCommand says what was probably meant.
+func unknownCommand(cmd *cobra.Command, name string) error {
+	hint := "see `strata --help`"
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		hint = "did you mean `strata " + near[0] + "`?"
+	}
+	return misuse("unknown command %q; %s", name, hint)
+}
+
+// flagError adds what was probably meant to pflag's message.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	name := unknown.GetSpecifiedName()
+	best, distance := "", 3
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if d := editDistance(name, f.Name); d < distance {
+			best, distance = f.Name, d
+		}
+	})
+	if best == "" {
+		return err
+	}
+	return fmt.Errorf("%w; did you mean --%s?", err, best)
+}
+
+// editDistance is Levenshtein's.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = min(diagonal, row[j], row[j+1]) + 1
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}
+
+// defaultRoot is where the store is unless --root says otherwise.
+func (a *app) defaultRoot() string {
+	if root := a.env["STRATA_ROOT"]; root != "" {
+		return root
+	}
+	if realUID() == 0 {
+		return "/var/lib/strata"
+	}
+	if data := a.env["XDG_DATA_HOME"]; data != "" {
+		return filepath.Join(data, "strata")
+	}
+	return filepath.Join(a.env["HOME"], ".local", "share", "strata")
+}
+
+// open opens the local engine. As an ordinary user the whole command runs
+// again inside of a user namespace first; done is true when it has.
+func (a *app) open(ctx context.Context) (*engine.Engine, error) {
+	out, err := userns.Ensure(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if out.Replaced {
+		return nil, &exitError{code: out.ExitCode}
+	}
+	root, err := filepath.Abs(a.root)
+	if err != nil {
+		return nil, err
+	}
+	return engine.Open(ctx, engine.Options{
+		Root: root, Driver: a.driver, Rootless: out.Info.Rootless, SingleID: out.Info.SingleID,
+		Registry: a.registryOptions(), Env: a.environ, DockerHost: a.env["DOCKER_HOST"], Stdout: a.stdout,
+		SharedProc: a.env["STRATA_SHARED_PROC"] != "",
+	})
+}
+
+// withEngine runs fn with an open engine, and closes it.
+func (a *app) withEngine(ctx context.Context, fn func(*engine.Engine) error) error {
+	e, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fn(e), e.Close())
+}
+
+// registryOptions finds docker's and containers' configuration files.
+func (a *app) registryOptions() registry.Options {
+	config := a.env["DOCKER_CONFIG"]
+	if config == "" {
+		config = filepath.Join(a.env["HOME"], ".docker")
+	}
+	opt := registry.Options{
+		ConfigPaths:    []string{filepath.Join(config, "config.json")},
+		RegistriesConf: []string{"/etc/containers/registries.conf", "/etc/containers/registries.conf.d"},
+		CertDirs:       []string{"/etc/docker/certs.d", "/etc/containers/certs.d"},
+		UserAgent:      "strata/" + version(),
+	}
+	if runtimeDir := a.env["XDG_RUNTIME_DIR"]; runtimeDir != "" {
+		opt.ConfigPaths = append(opt.ConfigPaths, filepath.Join(runtimeDir, "containers", "auth.json"))
+	}
+	if home := a.env["HOME"]; home != "" && realUID() != 0 {
+		opt.RegistriesConf = append(opt.RegistriesConf, filepath.Join(home, ".config", "containers", "registries.conf"))
+	}
+	if conf := a.env["CONTAINERS_REGISTRIES_CONF"]; conf != "" {
+		opt.RegistriesConf = []string{conf}
+	}
+	if hosts := a.env["STRATA_INSECURE_REGISTRIES"]; hosts != "" {
+		opt.Insecure = strings.Split(hosts, ",")
+	}
+	return opt
+}

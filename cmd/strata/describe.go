@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/strata-build/strata/runtime/engine"
+	"github.com/strata-build/strata/schema"
+	"github.com/strata-build/strata/solver"
+)
+
+// vetOptions are the flags of `strata vet`.
+type vetOptions struct{ inputOptions }
+
+func (a *app) vetCommand() *cobra.Command {
+	var o vetOptions
+	cmd := &cobra.Command{
+		Use:   "vet [PATH|FILE]...",
+		Short: "Check build descriptions",
+		Long:  "Check everything in the given CUE files or packages against the schema, used or not.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.paths = args
+			return a.vet(cmd.Context(), &o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&o.file, "file", "f", "", "the build description")
+	f.StringArrayVar(&o.set, "set", nil, "NAME=VALUE: set a @tag field of the CUE")
+	return cmd
+}
+
+func (a *app) vet(ctx context.Context, o *vetOptions) error {
+	src, err := o.locate()
+	if err != nil {
+		return err
+	}
+	return schema.Vet(ctx, schema.LoadOptions{Args: src.args, Tags: o.set, Env: a.environ})
+}
+
+func (a *app) fmtCommand() *cobra.Command {
+	var check bool
+	cmd := &cobra.Command{
+		Use:   "fmt [FILE|DIR]...",
+		Short: "Format CUE files",
+		Long:  "Format CUE files in place; `-` formats standard input. The names of changed files are printed.",
+		RunE: func(_ *cobra.Command, args []string) error {
+			return a.format(args, check)
+		},
+	}
+	cmd.Flags().BoolVar(&check, "check", false, "change nothing, and fail if a file is not formatted")
+	return cmd
+}
+
+// format formats files, and the .cue files of directories.
+func (a *app) format(args []string, check bool) error {
+	if len(args) == 0 {
+		args = []string{"."}
+	}
+	changed := 0
+	for _, arg := range args {
+		if arg == "-" {
+			if err := a.formatStream(); err != nil {
+				return err
+			}
+			continue
+		}
+		files, err := cueFiles(arg)
+		if err != nil {
+			return err
+		}
+		for _, name := range files {
+			different, err := a.formatFile(name, check)
+			if err != nil {
+				return err
+			}
+			if different {
+				changed++
+			}
+		}
+	}
+	if check && changed > 0 {
+		return &exitError{exitFailed, fmt.Errorf("%d files are not formatted: run `strata fmt`", changed)}
+	}
+	return nil
+}
+
+func (a *app) formatStream() error {
+	src, err := io.ReadAll(a.stdin)
+	if err != nil {
+		return err
+	}
+	out, err := schema.Format(src)
+	if err != nil {
+		return err
+	}
+	_, err = a.stdout.Write(out)
+	return err
+}
+
+func (a *app) formatFile(name string, check bool) (different bool, err error) {
+	src, err := os.ReadFile(name)
+	if err != nil {
+		return false, err
+	}
+	out, err := schema.Format(src)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", name, err)
+	}
+	if string(out) == string(src) {
+		return false, nil
+	}
+	fmt.Fprintln(a.stdout, name)
+	if check {
+		return true, nil
+	}
+	return true, writeFile(name, out)
+}
+
+// cueFiles lists the .cue files of a directory, or the file itself.
+func cueFiles(name string) ([]string, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return []string{name}, nil
+	}
+	return filepath.Glob(filepath.Join(name, "*.cue"))
+}
+
+func (a *app) initCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "init [DIR]",
+		Short: "Start a build description",
+		Long: "Write a first build.cue, and make the schema known to the cue command and to editors by\n" +
+			"vendoring it under cue.mod. Files that are there stay as they are.",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			dir := "."
+			if len(args) > 0 {
+				dir = args[0]
+			}
+			written, err := schema.Init(dir, schema.InitOptions{})
+			for _, name := range written {
+				fmt.Fprintln(a.stdout, name)
+			}
+			return err
+		},
+	}
+}
+
+func (a *app) planCommand() *cobra.Command {
+	var o inputOptions
+	var form string
+	cmd := &cobra.Command{
+		Use:   "plan [PATH|FILE]...",
+		Short: "Print what would be built",
+		Long: "Compile the build description and print the graph: as text, JSON, dot (for Graphviz), or as\n" +
+			"the raw LLB that `buildctl debug dump-llb` reads.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.paths = args
+			return a.plan(cmd.Context(), &o, form)
+		},
+	}
+	o.register(a, cmd.Flags())
+	cmd.Flags().StringVar(&form, "format", "text", "text, json, dot or llb")
+	return cmd
+}
+
+func (a *app) plan(ctx context.Context, o *inputOptions, form string) error {
+	show := func(e *engine.Engine) error {
+		in, err := a.compile(ctx, e, o)
+		if err != nil {
+			return err
+		}
+		switch form {
+		case "text":
+			return in.plan.Text(a.stdout)
+		case "json":
+			return in.plan.JSON(a.stdout)
+		case "dot":
+			return in.plan.Dot(a.stdout)
+		case "llb":
+			return in.plan.LLB(a.stdout)
+		}
+		return misuse("--format %s is not known: it takes text, json, dot or llb", form)
+	}
+	if o.imageMetadata != "" {
+		return show(nil) // nothing else is needed: no store is touched
+	}
+	return a.withEngine(ctx, show)
+}
+
+func (a *app) whyCommand() *cobra.Command {
+	var form string
+	cmd := &cobra.Command{
+		Use:   "why TARGET",
+		Short: "Say why each step of the last build was cached or ran",
+		Long:  "Compare the last build of a target with the one before it, and name for each step the first\nthing that differs.",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withEngine(cmd.Context(), func(e *engine.Engine) error {
+				return a.why(cmd.Context(), e, args[0], form)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&form, "format", "text", "text or json")
+	return cmd
+}
+
+func (a *app) why(ctx context.Context, e *engine.Engine, target, form string) error {
+	why, err := solver.Why(ctx, e.Records(), target)
+	if err != nil {
+		return err
+	}
+	switch form {
+	case "text":
+		_, err := fmt.Fprint(a.stdout, why)
+		return err
+	case "json":
+		return json.NewEncoder(a.stdout).Encode(why)
+	}
+	return misuse("--format %s is not known: it takes text or json", form)
+}
