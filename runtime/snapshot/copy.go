@@ -54,7 +54,7 @@ func (c *copier) Prepare(ctx context.Context, key string, parents []string) (mou
 	}
 	if err := c.fill(ctx, a, parents); err != nil {
 		c.take(key)
-		return mount.Tree{}, errors.Join(fmt.Errorf("prepare snapshot: %w", err), c.drop(a))
+		return mount.Tree{}, errors.Join(fmt.Errorf("prepare snapshot: %w", c.st.Explain(err)), c.drop(a))
 	}
 	return mount.Tree{Dir: a.fsDir()}, nil
 }
@@ -101,7 +101,7 @@ func (c *copier) View(ctx context.Context, key string, parents []string) (mount.
 	f, err := c.borrow(ctx, parents)
 	if err != nil {
 		c.take(key)
-		return mount.Tree{}, fmt.Errorf("view snapshot: %w", err)
+		return mount.Tree{}, fmt.Errorf("view snapshot: %w", c.st.Explain(err))
 	}
 	a.release = func() error { return c.giveBack(f) }
 	return mount.Tree{Dir: f.fsDir(), ReadOnly: true}, nil

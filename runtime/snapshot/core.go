@@ -96,7 +96,7 @@ func (c *core) newActive(key string, sub ...string) (*active, error) {
 	dir, err := c.makeDir(sub...)
 	if err != nil {
 		c.take(key)
-		return nil, fmt.Errorf("create snapshot %q: %w", key, err)
+		return nil, fmt.Errorf("create snapshot %q: %w", key, c.st.Explain(err))
 	}
 	a.dir = dir
 	return a, nil
@@ -109,22 +109,28 @@ func (c *core) makeDir(sub ...string) (string, error) {
 		return "", err
 	}
 	dir := c.path(dirActive, name)
-	// 0o755 is what the root directory of a file system has; 0o700 keeps
-	// other users of the machine away from setuid programs in it.
+	// 0o700 keeps other users of the machine away from setuid programs in it.
 	if err := unix.Mkdir(dir, 0o700); err != nil {
 		return "", &os.PathError{Op: "mkdir", Path: dir, Err: err}
 	}
 	for _, s := range sub {
-		path := filepath.Join(dir, s)
-		if err := unix.Mkdir(path, 0o755); err != nil {
-			return "", &os.PathError{Op: "mkdir", Path: path, Err: err}
-		}
-		// Whatever the umask is.
-		if err := unix.Chmod(path, 0o755); err != nil {
-			return "", &os.PathError{Op: "chmod", Path: path, Err: err}
+		if err := makeRoot(filepath.Join(dir, s)); err != nil {
+			return "", errors.Join(err, c.throwAway(dir))
 		}
 	}
 	return dir, nil
+}
+
+// makeRoot makes a directory with a root directory's permissions, whatever
+// the umask is.
+func makeRoot(path string) error {
+	if err := unix.Mkdir(path, 0o755); err != nil {
+		return &os.PathError{Op: "mkdir", Path: path, Err: err}
+	}
+	if err := unix.Chmod(path, 0o755); err != nil {
+		return &os.PathError{Op: "chmod", Path: path, Err: err}
+	}
+	return nil
 }
 
 func (c *core) ownedName() (string, error) {
@@ -199,7 +205,7 @@ func (c *core) Commit(ctx context.Context, id, key string) error {
 		return errors.Join(fmt.Errorf("commit layer %s: %w", id, err), c.drop(a))
 	}
 	// The caller may still want to Remove it.
-	return errors.Join(fmt.Errorf("commit layer %s: %w", id, err), c.claim(key, a))
+	return errors.Join(fmt.Errorf("commit layer %s: %w", id, c.st.Explain(err)), c.claim(key, a))
 }
 
 func (c *core) commit(ctx context.Context, id string, a *active) error {

@@ -40,7 +40,8 @@ func (o *overlay) Prepare(ctx context.Context, key string, parents []string) (mo
 	if len(lower) > 0 {
 		// The root directory of an overlay is its upper directory's.
 		if err := inherit(lower[len(lower)-1], a.fsDir()); err != nil {
-			return mount.Tree{}, fmt.Errorf("prepare snapshot: %w", err)
+			o.take(key)
+			return mount.Tree{}, errors.Join(fmt.Errorf("prepare snapshot: %w", err), o.drop(a))
 		}
 	}
 	return mount.Tree{

@@ -133,7 +133,7 @@ func (s *Store) stampBlob(name string, stamp Stamp) error {
 	if errors.Is(err, os.ErrExist) {
 		return nil // another process stamped the same content just now
 	}
-	return s.explain(err)
+	return s.Explain(err)
 }
 
 func (s *Store) unstampBlob(name string) error { return removeFile(s.path(dirStamps, name)) }

@@ -63,7 +63,7 @@ func (w *BlobWriter) resume(name string) error {
 	}
 	f, err := os.OpenFile(w.s.path(dirIngest, name), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return w.s.explain(err)
+		return w.s.Explain(err)
 	}
 	w.f = f
 	w.size, err = io.Copy(w.hash, readerFunc(func(p []byte) (int, error) {
@@ -91,7 +91,7 @@ func (w *BlobWriter) Write(p []byte) (int, error) {
 	w.hash.Write(p[:n])
 	w.size += int64(n)
 	if err != nil {
-		return n, fmt.Errorf("write blob: %w", w.s.explain(err))
+		return n, fmt.Errorf("write blob: %w", w.s.Explain(err))
 	}
 	return n, nil
 }
@@ -153,7 +153,7 @@ func (w *BlobWriter) place(d digest.Digest) error {
 			return err
 		}
 		if err := os.Rename(w.f.Name(), w.s.path(dirBlobs, name)); err != nil {
-			return w.s.explain(err)
+			return w.s.Explain(err)
 		}
 		w.done = true
 		return w.s.stampBlob(name, stamp)

@@ -39,7 +39,7 @@ func (s *Store) newLease() (*Lease, error) {
 	}
 	f, err := os.OpenFile(s.path(dirLeases, name), os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return nil, s.explain(err)
+		return nil, s.Explain(err)
 	}
 	return &Lease{s: s, f: f, refs: make(map[Ref]bool)}, nil
 }
@@ -52,7 +52,7 @@ func (l *Lease) Add(refs ...Ref) error {
 	}
 	return l.s.Acquire(func() error {
 		if err := l.add(refs); err != nil {
-			return fmt.Errorf("add to lease: %w", l.s.explain(err))
+			return fmt.Errorf("add to lease: %w", l.s.Explain(err))
 		}
 		return nil
 	})

@@ -62,7 +62,7 @@ func (l *Lock) Unlock() error { return unlock(l.f) }
 
 func (s *Store) openLock(name string) (*os.File, error) {
 	f, err := os.OpenFile(s.lockPath(name), os.O_RDWR|os.O_CREATE, 0o600)
-	return f, s.explain(err)
+	return f, s.Explain(err)
 }
 
 func (s *Store) lockPath(name string) string { return s.path(dirLocks, hashName(name)) }

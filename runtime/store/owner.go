@@ -31,7 +31,7 @@ func (s *Store) Owner() (string, error) {
 	defer s.owner.mu.Unlock()
 	for s.owner.f == nil {
 		if err := s.newOwner(); err != nil {
-			return "", fmt.Errorf("register process in the store: %w", s.explain(err))
+			return "", fmt.Errorf("register process in the store: %w", s.Explain(err))
 		}
 	}
 	return s.owner.name, nil
@@ -114,7 +114,7 @@ func (s *Store) TempDir() (string, error) {
 		return "", err
 	}
 	path := s.path(dirTemp, name)
-	return path, s.explain(os.Mkdir(path, 0o700))
+	return path, s.Explain(os.Mkdir(path, 0o700))
 }
 
 // TempFile makes a new file under the same rule as TempDir.
@@ -124,7 +124,7 @@ func (s *Store) TempFile() (*os.File, error) {
 		return nil, err
 	}
 	f, err := os.OpenFile(s.path(dirTemp, name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	return f, s.explain(err)
+	return f, s.Explain(err)
 }
 
 // Reap removes what dead processes left behind: temporary files, leases, and

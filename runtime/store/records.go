@@ -38,7 +38,7 @@ func (e Entry) Decode(v any) error {
 func (s *Store) PutRecord(bucket, key string, v any, refs ...Ref) error {
 	err := s.putRecord(bucket, key, v, refs)
 	if err != nil {
-		return fmt.Errorf("put record %s/%s: %w", shorten(bucket), shorten(key), s.explain(err))
+		return fmt.Errorf("put record %s/%s: %w", shorten(bucket), shorten(key), s.Explain(err))
 	}
 	return nil
 }

@@ -46,7 +46,7 @@ func (b *boot) open(s *Store, id string) error {
 	b.id = id
 	f, err := os.OpenFile(s.path(dirBoots, id), os.O_RDWR|os.O_CREATE, 0o600)
 	b.f = f
-	return s.explain(err)
+	return s.Explain(err)
 }
 
 func (b *boot) close() error { return b.f.Close() }

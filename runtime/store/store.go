@@ -216,10 +216,10 @@ func (s *Store) writeDurably(path string, data []byte) error {
 	defer f.Close()
 	_, err = f.Write(data)
 	if err := errors.Join(err, f.Sync()); err != nil {
-		return s.explain(err)
+		return s.Explain(err)
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
-		return s.explain(err)
+		return s.Explain(err)
 	}
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
@@ -239,15 +239,28 @@ func (s *Store) Dir(name string) (string, error) {
 	}
 	path := s.path(name)
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", s.explain(err)
+		return "", s.Explain(err)
 	}
 	return path, nil
 }
 
-// explain says what to do about a full disk.
-func (s *Store) explain(err error) error {
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return fmt.Errorf("%w: free some space on the disk that holds %s, for example with `strata prune`", err, s.root)
+// Explain adds to an error what to do about a full disk, if it is about one.
+func (s *Store) Explain(err error) error {
+	var known *diskFullError
+	if errors.As(err, &known) || !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		return err
 	}
-	return err
+	return &diskFullError{root: s.root, err: err}
 }
+
+// diskFullError is an error that has been explained.
+type diskFullError struct {
+	root string
+	err  error
+}
+
+func (e *diskFullError) Error() string {
+	return fmt.Sprintf("%v: free some space on the disk that holds %s, for example with `strata prune`", e.err, e.root)
+}
+
+func (e *diskFullError) Unwrap() error { return e.err }
