@@ -259,6 +259,7 @@ func TestUnpackErrors(t *testing.T) {
 		t.Errorf("err = %v", err)
 	}
 	wantError(t, err, "layer 2 of 2", m.Layers[1].Digest.String())
+	m.Layers = m.Layers[:1]
 	m.Layers[0].MediaType = "application/vnd.in-toto+json"
 	_, err = s.Unpack(context.Background(), UnpackRequest{Manifest: m})
 	wantError(t, err, "not a file system layer")

@@ -136,7 +136,7 @@ func (s *Store) openLayer(ctx context.Context, desc ocispec.Descriptor, req laye
 		w.Close()
 		return nil, fmt.Errorf("layer %s is not in the store, and nothing says where to fetch it: %w", desc.Digest, ErrMissing)
 	}
-	t := &tee{ctx: ctx, w: w, desc: desc, at: offset, progress: req.progress}
+	t := &tee{ctx: ctx, w: w, desc: desc, at: offset, whole: offset == 0, progress: req.progress}
 	if offset > desc.Size {
 		return nil, errors.Join(w.Discard(), fmt.Errorf("layer %s: the part in the store is larger than the whole: %w", desc.Digest, store.ErrMismatch))
 	}
@@ -164,8 +164,12 @@ type tee struct {
 	desc     ocispec.Descriptor
 	at       int64
 	progress func(ocispec.Descriptor, int64)
+	whole    bool // read from its first byte on
 	err      error
 }
+
+// rejecter is a reader that wants to know if its bytes were wrong.
+type rejecter interface{ Reject() error }
 
 // Read implements io.Reader.
 func (t *tee) Read(p []byte) (int, error) {
@@ -184,20 +188,23 @@ func (t *tee) Read(p []byte) (int, error) {
 	switch {
 	case err == io.EOF:
 		t.err = t.commit()
-	case mismatch(err):
-		t.err = errors.Join(err, t.w.Discard())
 	default:
 		t.err = err
 	}
 	return n, t.err
 }
 
-// commit verifies; it returns io.EOF on success.
+// commit verifies; it returns io.EOF on success. The store drops what is
+// wrong, be it from the source or from an earlier attempt.
 func (t *tee) commit() error {
-	if _, _, err := t.w.Commit(t.ctx, t.desc.Digest, t.desc.Size); err != nil {
-		return fmt.Errorf("store blob %s: %w", t.desc.Digest, err)
+	_, _, err := t.w.Commit(t.ctx, t.desc.Digest, t.desc.Size)
+	if err == nil {
+		return io.EOF
 	}
-	return io.EOF
+	if r, ok := t.r.(rejecter); ok && t.whole && errors.Is(err, store.ErrMismatch) {
+		return r.Reject()
+	}
+	return fmt.Errorf("store blob %s: %w", t.desc.Digest, err)
 }
 
 func (t *tee) tell() {

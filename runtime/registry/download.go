@@ -13,16 +13,23 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
-	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Open returns a blob's bytes from offset on. The reader survives cuts, stalls
 // and server errors by asking again from where it stands, also at another
-// mirror. When offset is 0 the digest is verified: the last Read returns
-// ErrUnverified in the place of io.EOF; otherwise only the size is, and the
-// caller verifies the whole.
+// mirror. It ends after exactly as many bytes as the descriptor promises;
+// whether they are the right ones is the caller's to verify, who hashes them
+// anyway on their way to the disk, and tells by Download.Reject if not.
 func (c *Client) Open(ctx context.Context, ref reference.Named, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+	d, err := c.open(ctx, ref, desc, offset)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+func (c *Client) open(ctx context.Context, ref reference.Named, desc ocispec.Descriptor, offset int64) (*Download, error) {
 	if desc.Size < 0 || offset < 0 || offset > desc.Size {
 		return nil, fmt.Errorf("%s: offset %d is outside of %d bytes", fetching(ref, desc), offset, desc.Size)
 	}
@@ -32,10 +39,7 @@ func (c *Client) Open(ctx context.Context, ref reference.Named, desc ocispec.Des
 	}
 	src := &blobSource{client: c, eps: eps, desc: desc, occasion: occasion{doing: fetching(ref, desc)}}
 	ctx, cancel := context.WithCancelCause(ctx)
-	check := &verifier{src: src, cancel: cancel, left: desc.Size - offset}
-	if offset == 0 {
-		check.digest = desc.Digest.Verifier()
-	}
+	d := &Download{src: src, cancel: cancel, left: desc.Size - offset}
 	whole := span{offset, desc.Size}
 	big := c.opts.Connections > 1 && whole.size() > 4*c.opts.RangeSize
 	ask := whole
@@ -48,68 +52,68 @@ func (c *Client) Open(ctx context.Context, ref reference.Named, desc ocispec.Des
 		return nil, err
 	}
 	if big && first.ranged {
-		check.r = newRanged(ctx, src, first)
+		d.r = newRanged(ctx, src, first)
 	} else {
-		check.r = &stream{ctx: ctx, src: src, span: whole, body: first}
+		d.r = &stream{ctx: ctx, src: src, span: whole, body: first}
 	}
-	return check, nil
+	return d, nil
 }
 
-// Fetch writes a blob from offset on to w. It verifies as Open does.
-func (c *Client) Fetch(ctx context.Context, ref reference.Named, desc ocispec.Descriptor, w io.Writer, offset int64) error {
-	r, err := c.Open(ctx, ref, desc, offset)
+// Fetch writes a whole blob to w. It returns ErrUnverified, after the last
+// byte, if they were not the blob's.
+func (c *Client) Fetch(ctx context.Context, ref reference.Named, desc ocispec.Descriptor, w io.Writer) error {
+	d, err := c.open(ctx, ref, desc, 0)
 	if err != nil {
 		return err
 	}
-	defer r.Close()
-	if _, err := io.Copy(w, r); err != nil {
+	defer d.Close()
+	hash := desc.Digest.Verifier()
+	if _, err := io.Copy(io.MultiWriter(w, hash), d); err != nil {
 		return fmt.Errorf("store blob %s: %w", desc.Digest, err)
+	}
+	if !hash.Verified() {
+		return d.Reject()
 	}
 	return nil
 }
 
-// verifier ends a download: it counts and hashes what passes.
-type verifier struct {
+// Download is a blob that is being fetched.
+type Download struct {
 	src    *blobSource
 	r      io.ReadCloser
 	cancel context.CancelCauseFunc
-	digest digest.Verifier // nil: the caller verifies
 	left   int64
 	err    error
 }
 
 // Read implements io.Reader.
-func (v *verifier) Read(p []byte) (int, error) {
-	if v.err != nil {
-		return 0, v.err
+func (d *Download) Read(p []byte) (int, error) {
+	if d.err != nil {
+		return 0, d.err
 	}
-	if v.left == 0 {
-		v.err = v.finish()
-		return 0, v.err
+	if d.left == 0 {
+		d.err = io.EOF
+		return 0, d.err
 	}
-	n, err := v.r.Read(p)
-	v.left -= int64(n)
-	if v.digest != nil {
-		_, _ = v.digest.Write(p[:n]) // a hash does not fail
-	}
+	n, err := d.r.Read(p)
+	d.left -= int64(n)
 	if err != nil && err != io.EOF {
-		v.err = v.src.explain(err)
+		d.err = d.src.explain(err)
 	}
-	return n, v.err
+	return n, d.err
 }
 
-func (v *verifier) finish() error {
-	if v.digest != nil && !v.digest.Verified() {
-		v.src.client.distrust(v.src.host(), v.src.desc.Digest)
-		return unverified(v.src.host(), v.src.desc.Digest.String(), "the digest differs")
-	}
-	return io.EOF
+// Reject says that the bytes were not the blob's: the host is asked last from
+// now on. It returns the error, an ErrUnverified, for the user.
+func (d *Download) Reject() error {
+	d.src.client.distrust(d.src.host(), d.src.desc.Digest)
+	return unverified(d.src.host(), d.src.desc.Digest.String(), "the digest differs")
 }
 
 // Close implements io.Closer.
-func (v *verifier) Close() error {
-	v.cancel(nil)
-	return v.r.Close()
+func (d *Download) Close() error {
+	d.cancel(nil)
+	return d.r.Close()
 }
 
 // span is a part of a blob, from its first byte to before end.

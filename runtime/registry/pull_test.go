@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -149,6 +150,26 @@ func TestFetchResumes(t *testing.T) {
 	}
 }
 
+func TestOpenLeavesVerifyingToTheReader(t *testing.T) {
+	s := newServer(t)
+	desc, data := s.addBlob(t, 1000)
+	s.misbehave(times(1, "blobs", wrongBytes))
+	body, err := newClient(t, Options{}).Open(context.Background(), ref(t, s.host+"/a/b"), desc, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	got, err := io.ReadAll(body)
+	if err != nil || len(got) != len(data) || bytes.Equal(got, data) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+	err = body.(*Download).Reject()
+	if !errors.Is(err, ErrUnverified) {
+		t.Errorf("err = %v", err)
+	}
+	wantError(t, err, s.host, desc.Digest.String())
+}
+
 func TestFetchOfNothing(t *testing.T) {
 	s := newServer(t)
 	desc, _ := s.addBlob(t, 0)
@@ -235,7 +256,7 @@ func TestFetchEndsWithContext(t *testing.T) {
 			<-r.Context().Done()
 			return true
 		}))
-		err := newClient(t, opts).Fetch(ctx, ref(t, s.host+"/a/b"), desc, &bytes.Buffer{}, 0)
+		err := newClient(t, opts).Fetch(ctx, ref(t, s.host+"/a/b"), desc, &bytes.Buffer{})
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("err = %v", err)
 		}

@@ -116,8 +116,8 @@ func (r *ranged) Read(b []byte) (int, error) {
 	}
 }
 
-// ended says why there is no further part: the context, since the verifier
-// does not read past the end.
+// ended says why there is no further part: the context, since the
+// Download does not read past the end.
 func (r *ranged) ended() error {
 	if err := context.Cause(r.ctx); err != nil {
 		return err

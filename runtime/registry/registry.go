@@ -15,11 +15,11 @@
 //
 // # What is trusted
 //
-// Nothing that a registry sends is taken for what it says: manifests and blobs
-// are verified by digest and size while they are read, and a reader reports a
-// mismatch as an error in the place of io.EOF. A host is asked over plain http
-// only if it is on the loopback or listed as insecure. Credentials never reach
-// an error.
+// Nothing that a registry sends is taken for what it says: manifests, configs
+// and whole blobs are verified by digest and size. Only a blob that is opened
+// as a stream is its reader's to verify, since it is hashed again on its way to
+// the disk. A host is asked over plain http only if it is on the loopback or
+// listed as insecure. Credentials never reach an error.
 package registry
 
 import (
