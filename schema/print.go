@@ -78,9 +78,6 @@ func Print(doc *Document) ([]byte, error) {
 		body.prefix = p.schema + ".#Image & "
 		fmt.Fprintf(&b, "%s: %s\n", p.declaration(img), fit(body, "", 0))
 	}
-	if !utf8.ValidString(b.String()) {
-		return nil, fmt.Errorf("print CUE: %w", errNotUTF8)
-	}
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -114,7 +111,7 @@ func newPrinter(doc *Document) (*printer, error) {
 		pkg:    doc.Package,
 		name:   map[*Image]string{},
 		outer:  map[*Image]*Image{},
-		taken:  map[string]bool{"images": true},
+		taken:  map[string]bool{"images": true, "stages": true},
 	}
 	if p.pkg == "" {
 		p.pkg = "build"
@@ -310,6 +307,9 @@ func (p *printer) label(name string) string { return p.quoter.label(name, p.take
 
 // str prints a string.
 func (p *printer) str(s string) textNode {
+	if !utf8.ValidString(s) && p.err == nil {
+		p.err = fmt.Errorf("print %q: %w", s, errNotUTF8)
+	}
 	for i, piece := range strings.Split(s, paramMark) {
 		if _, ok := p.field[piece]; i%2 == 1 && !ok && p.err == nil {
 			p.err = fmt.Errorf("print CUE: there is no parameter %q", piece)

@@ -74,6 +74,9 @@ func indented(text, indent string) string {
 // or "".
 func hashesFor(text string, multi bool) string {
 	ugly := strings.Contains(text, `\`) || strings.Contains(text, `"`) && !multi || strings.Contains(text, `"""`)
+	if !multi && strings.HasPrefix(text, `""`) {
+		return "" // with the opening quote it would be three
+	}
 	if !ugly || strings.ContainsFunc(text, func(r rune) bool { return needsEscape(r, multi) }) {
 		return ""
 	}
