@@ -13,15 +13,15 @@ import (
 // names is kept, with all it refers to: forgetting a bucket costs space, not
 // data.
 type Policy struct {
-	// Roots are buckets whose records are kept, with all they refer to. To
-	// name them is to say so; it changes nothing.
+	// Roots are buckets whose records are kept, with all they refer to. A
+	// bucket in two of the lists is an error.
 	Roots []string
 	// Caches are buckets whose records may be dropped, the least recently
 	// used first.
 	Caches []string
 	// Attached are buckets whose records live exactly as long as what their
 	// first ref names; their other refs live as long as they do. They suit
-	// facts about an object: a layer's blob.
+	// facts about an object: a layer's blob. Without refs they are garbage.
 	Attached []string
 	// KeepBytes is how much the store may hold: cache records are dropped
 	// until it holds no more, or only what roots and leases need. 0 is no
@@ -41,6 +41,17 @@ func (p Policy) role(bucket string) role {
 		return byFirstRef
 	}
 	return always
+}
+
+func (p Policy) check() error {
+	seen := make(map[string]bool)
+	for _, bucket := range slices.Concat(p.Roots, p.Caches, p.Attached) {
+		if seen[bucket] {
+			return fmt.Errorf("bucket %q is named twice in the policy", bucket)
+		}
+		seen[bucket] = true
+	}
+	return nil
 }
 
 // drops reports whether the policy drops cache records that are in order.

@@ -372,6 +372,15 @@ func TestCollectCircle(t *testing.T) {
 	}
 }
 
+// A bucket cannot be a root and a cache.
+func TestPolicyContradiction(t *testing.T) {
+	s := newStore(t)
+	p := store.Policy{Roots: []string{"images"}, Caches: []string{"results", "images"}}
+	if _, err := s.Collect(context.Background(), p); err == nil || !strings.Contains(err.Error(), `"images"`) {
+		t.Errorf("collect: %v, want an error that names the bucket", err)
+	}
+}
+
 func TestParseFilter(t *testing.T) {
 	f, err := store.ParseFilter([]string{"until=24h", "id=a", "id=b", "type=results"})
 	if err != nil || f.Until != 24*time.Hour || !slices.Equal(f.IDs, []string{"a", "b"}) || !slices.Equal(f.Types, []string{"results"}) {

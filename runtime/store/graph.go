@@ -113,6 +113,9 @@ type graph struct {
 
 // load reads the whole store.
 func (s *Store) load(ctx context.Context, p Policy, owners []Owner) (*graph, error) {
+	if err := p.check(); err != nil {
+		return nil, err
+	}
 	g := &graph{
 		s: s, now: time.Now(),
 		things:   make(map[Ref]*thing),
