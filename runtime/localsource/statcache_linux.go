@@ -129,12 +129,12 @@ func (c *statCache) save(w *walk) error {
 	if c.file == "" {
 		return nil
 	}
+	if !w.top.learned(w.started) {
+		return nil
+	}
 	s := saver{started: w.started, old: c.dirs, seen: map[string]*dirNode{}}
 	s.b = appendString(nil, c.abs)
 	s.dir(w.top)
-	if !s.changed {
-		return nil
-	}
 	s.unvisited()
 	return writeFile(c.file, seal(magicCache, s.b))
 }
@@ -146,7 +146,30 @@ type saver struct {
 	seen    map[string]*dirNode
 	b       []byte
 	block   []byte
-	changed bool
+}
+
+// recordable tells a file that the cache shall remember.
+func (f *file) recordable(started time.Time) bool {
+	return !f.gone && f.entry.IsRegular() && f.entry.Type() == f.stat.mode&unix.S_IFMT && !f.stat.racy(started)
+}
+
+// learned tells whether the records of a directory, or of one below it, are
+// not those of the cache.
+func (d *dirNode) learned(started time.Time) bool {
+	if d.gone {
+		return false
+	}
+	records := len(d.kept)
+	for _, f := range d.files {
+		if !f.recordable(started) {
+			continue
+		}
+		if f.fresh {
+			return true
+		}
+		records++
+	}
+	return records != len(d.known) || slices.ContainsFunc(d.dirs, func(sub *dirNode) bool { return sub.learned(started) })
 }
 
 // dir writes the records of a directory and of those below it.
@@ -157,13 +180,10 @@ func (s *saver) dir(d *dirNode) {
 	s.seen[d.entry.Path] = d
 	records := d.kept
 	for _, f := range d.files {
-		if f.gone || f.entry.Type() != unix.S_IFREG || f.stat.racy(s.started) {
-			continue
+		if f.recordable(s.started) {
+			records = append(records, record{f.name, f.stat, f.entry.Sum, f.entry.Xattrs})
 		}
-		s.changed = s.changed || f.fresh
-		records = append(records, record{f.name, f.stat, f.entry.Sum, f.entry.Xattrs})
 	}
-	s.changed = s.changed || len(records) != len(d.known)
 	s.write(d.entry.Path, records)
 	for _, sub := range d.dirs {
 		s.dir(sub)

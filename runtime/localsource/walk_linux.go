@@ -263,6 +263,7 @@ func (t *thread) list(d *dirNode) error {
 			return err
 		}
 	}
+	t.count(Stats{Entries: int64(len(d.dirs))})
 	t.spread(d)
 	return nil
 }
@@ -408,7 +409,7 @@ func (f *file) fill(st *unix.Stat_t) {
 
 // manifest puts the entries in order.
 func (w *walk) manifest(dir string) *Manifest {
-	b := builder{entries: make([]Entry, 0, w.stats.Entries+64), links: map[inode]string{}}
+	b := builder{entries: make([]Entry, 0, w.stats.Entries), links: map[inode]string{}}
 	b.dir(w.top)
 	return newManifest(dir, b.entries, w.stats)
 }
