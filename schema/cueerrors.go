@@ -29,6 +29,7 @@ const (
 	cueUnused       = "imported and not used: %s"
 	cueNoBuiltin    = "builtin package %q undefined"
 	cueImportFailed = "import failed"
+	cueImportCycle  = "package import cycle not allowed"
 )
 
 // standardPackages are CUE's own packages, for hints.
@@ -107,13 +108,16 @@ func (p *program) cueError(err errors.Error) *Error {
 		e.Message = fmt.Sprintf("CUE has no package %q", args[0])
 		e.Hint = didYouMean(fmt.Sprint(args[0]), strings.Fields(standardPackages))
 	case cueImportFailed:
-		p.importFailed(e, at)
+		return p.importFailed(err, e, at)
 	}
 	if self := p.selfReference(at); self != "" {
 		e.Hint = self
 	}
 	return e
 }
+
+// tokenNames says in words what CUE's parser calls its tokens.
+var tokenNames = strings.NewReplacer("'EOF'", "the end of the file", "'IDENT'", "a name", "'INT'", "the number", "'STRING'", "the string")
 
 // cueMessage is an error's text without its path and position.
 func cueMessage(err errors.Error) string {
@@ -125,12 +129,14 @@ func cueMessage(err errors.Error) string {
 			format, args := inner.Msg()
 			detail = fmt.Sprintf(format, args...)
 		}
-		if msg == "" {
+		if inner := innermost(err); msg == "" && inner != err {
+			return cueMessage(inner)
+		} else if msg == "" {
 			return detail
 		}
 		msg += ": " + detail
 	}
-	return strings.ReplaceAll(strings.ReplaceAll(msg, "'EOF'", "the end of the file"), "'IDENT'", "the name")
+	return tokenNames.Replace(msg)
 }
 
 // pathOf is a path of an error's as CUE writes it.
@@ -374,10 +380,36 @@ func meet(got string, choices []string, a, b string) (string, []string) {
 	return got, choices
 }
 
-// importFailed explains an import that was not found.
-func (p *program) importFailed(e *Error, at span) {
-	path := strings.Trim(p.textAt(at), `"`)
-	e.Message, e.Path = fmt.Sprintf("there is no package %q", path), ""
+// innermost is the cause of all others.
+func innermost(err errors.Error) errors.Error {
+	for {
+		var inner errors.Error
+		if cause := errors.Unwrap(err); cause == nil || !errors.As(cause, &inner) {
+			return err
+		}
+		err = inner
+	}
+}
+
+// importFailed explains an import: what is wrong in the package, or that
+// there is none.
+func (p *program) importFailed(err errors.Error, e *Error, at span) *Error {
+	cause := innermost(err)
+	if pos := cause.Position(); pos.IsValid() && pos.Filename() != at.pos.Filename() {
+		return p.cueError(cause)
+	}
+	e.Path = ""
+	if format, _ := cause.Msg(); format == cueImportCycle {
+		e.Message = "the packages import each other"
+		return e
+	}
+	p.noPackage(e, strings.Trim(p.textAt(at), `"`))
+	return e
+}
+
+// noPackage says that there is no such package, and which was meant.
+func (p *program) noPackage(e *Error, path string) {
+	e.Message = fmt.Sprintf("there is no package %q", path)
 	candidates := []string{ImportPath}
 	for inst := range p.surveys {
 		module := ast.ParseImportPath(inst.Module).Path

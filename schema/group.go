@@ -329,7 +329,7 @@ func (s *session) anyPackage(names []string) bool {
 }
 
 // config is how CUE loads the group with the given schema.
-func (s *session) config(g *group, schema schemaKind) *load.Config {
+func (s *session) config(g *group, schema schemaKind, tags []string) *load.Config {
 	overlay := map[string]load.Source{}
 	for name, data := range s.opts.Overlay {
 		overlay[name] = load.FromBytes(data)
@@ -345,7 +345,7 @@ func (s *session) config(g *group, schema schemaKind) *load.Config {
 		}
 		overlay[g.schema.file] = load.FromBytes(text)
 	}
-	return &load.Config{Dir: g.dir, ModuleRoot: g.root, Tags: s.opts.Tags, Overlay: overlay, Env: s.opts.Env}
+	return &load.Config{Dir: g.dir, ModuleRoot: g.root, Tags: tags, Overlay: overlay, Env: s.opts.Env}
 }
 
 // moduleText is a module.cue.

@@ -117,7 +117,7 @@ func (d *decoder) image(v cue.Value, s *scope) *Image {
 		Name:    lastLabel(v),
 		Path:    s.at.path.String(),
 		Package: d.dirOf(s.at.inst),
-		Pos:     d.pos(v),
+		Pos:     d.position(d.place(v, labelPart).pos),
 		Context: s.context,
 	}
 	d.stack = append(d.stack, s)

@@ -78,7 +78,11 @@ func (s *session) evaluate(ctx context.Context, schema schemaKind) (*program, er
 
 // load reads the packages of a group and surveys them.
 func (p *program) load(g *group) error {
-	insts := load.Instances(g.args, p.session.config(g, p.schema))
+	tags, err := p.tagsFor(g)
+	if err != nil {
+		return err
+	}
+	insts := load.Instances(g.args, p.session.config(g, p.schema, tags))
 	var errs Errors
 	for _, inst := range insts {
 		p.locate(g, inst)
@@ -90,13 +94,43 @@ func (p *program) load(g *group) error {
 			p.add(&pkg{inst: inst, group: g, survey: p.surveys[inst]})
 		}
 	}
-	if err := p.checkTags(insts); err != nil {
-		return err
+	if len(p.session.groups) == 1 {
+		if err := p.checkTags(insts); err != nil {
+			return err
+		}
 	}
 	for _, inst := range insts {
 		errs = append(errs, p.loadErrors(inst)...)
 	}
 	return errs.sorted()
+}
+
+// tagsFor are the tags that a group takes. CUE refuses those that none of the
+// packages it loads declares; with several groups another one may have them.
+func (p *program) tagsFor(g *group) ([]string, error) {
+	tags := p.session.opts.Tags
+	if len(p.session.groups) == 1 || len(tags) == 0 {
+		return tags, nil
+	}
+	var all, own []*build.Instance
+	for _, other := range p.session.groups {
+		insts := load.Instances(other.args, p.session.config(other, p.schema, nil))
+		for _, inst := range insts {
+			p.surveyAll(inst)
+		}
+		all = append(all, insts...)
+		if other == g {
+			own = insts
+		}
+	}
+	if err := p.checkTags(all); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Clone(tags), func(arg string) bool {
+		name, _, ok := strings.Cut(arg, "=")
+		_, found := p.findTag(own, name)
+		return ok && !found
+	}), nil
 }
 
 // locate gives a list of files the module that it is in: @embed needs it.
