@@ -111,8 +111,7 @@ func (e *Engine) assemble() (err error) {
 	})
 	e.Exporter = exporter.New(exporter.Options{
 		Store: e.Store, Layers: e.Layers, Snapshots: e.Snapshots, Images: e.Images,
-		SingleID: e.opt.SingleID,
-		Stdout:   e.opt.Stdout, DockerHost: e.opt.DockerHost,
+		Stdout: e.opt.Stdout, DockerHost: e.opt.DockerHost,
 	})
 	return nil
 }
