@@ -13,8 +13,8 @@ import (
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/frontend/gateway/client"
+	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/pb"
-	"github.com/moby/buildkit/util/apicaps"
 	digest "github.com/opencontainers/go-digest"
 	fstypes "github.com/tonistiigi/fsutil/types"
 )
@@ -46,7 +46,7 @@ const maxFile = 16 << 20
 // BuildOpts implements client.Client.
 func (g *gateway) BuildOpts() client.BuildOpts {
 	all := pb.Caps.CapSet(pb.Caps.All())
-	return client.BuildOpts{Opts: g.opts, LLBCaps: all, Caps: apicaps.CapSet{}, Product: "strata"}
+	return client.BuildOpts{Opts: g.opts, LLBCaps: all, Caps: gwpb.Caps.CapSet(nil), Product: "strata"}
 }
 
 // Solve implements client.Client for the only kind of request that the
