@@ -29,6 +29,7 @@ import (
 	"github.com/strata-build/strata/runtime/layer"
 	"github.com/strata-build/strata/runtime/snapshot"
 	"github.com/strata-build/strata/runtime/store"
+	"github.com/strata-build/strata/runtime/tree"
 )
 
 // Options says what an Exporter works on.
@@ -37,8 +38,6 @@ type Options struct {
 	Layers    *layer.Store
 	Snapshots snapshot.Snapshotter
 	Images    *image.Store
-	// SingleID is set when only one user id is mapped; see layer.Options.
-	SingleID bool
 	// Stdout receives outputs with the destination "-"; nil where there is
 	// none, or a terminal.
 	Stdout io.Writer
@@ -51,8 +50,9 @@ type Options struct {
 type layers interface {
 	// Blob returns a layer's blob, making it where there is none.
 	Blob(ctx context.Context, id string, c layer.Compression) (layer.Info, error)
-	// Layer returns a layer's directory.
+	// Layer returns a layer's directory, Format how it is to be read.
 	Layer(id string) (dir string, err error)
+	Format() tree.Format
 }
 
 // Exporter writes images.
@@ -145,13 +145,19 @@ func (e *Exporter) Export(ctx context.Context, img Image, outputs []Output, p Pr
 
 // epochOf is the latest time that anything in the image may have.
 func epochOf(img Image, out Output) time.Time {
-	switch {
-	case out.Epoch != nil:
+	if out.Epoch != nil {
 		return out.Epoch.UTC()
-	case !img.Epoch.IsZero():
-		return img.Epoch.UTC()
 	}
-	return time.Unix(0, 0).UTC()
+	return Epoch(img.Epoch)
+}
+
+// Epoch is the epoch that an image is exported with: SOURCE_DATE_EPOCH, or
+// 1970 where that is zero. Whoever makes layers' blobs in advance takes it too.
+func Epoch(sourceDate time.Time) time.Time {
+	if sourceDate.IsZero() {
+		return time.Unix(0, 0).UTC()
+	}
+	return sourceDate.UTC()
 }
 
 // serial passes on progress from several goroutines, one at a time.

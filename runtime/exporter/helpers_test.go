@@ -25,6 +25,7 @@ import (
 	"github.com/strata-build/strata/runtime/layer"
 	"github.com/strata-build/strata/runtime/registry"
 	"github.com/strata-build/strata/runtime/store"
+	"github.com/strata-build/strata/runtime/tree"
 )
 
 // fakeLayers makes blobs of tar files in memory. Layers have no directories:
@@ -65,6 +66,9 @@ func (f *fakeLayers) Blob(ctx context.Context, id string, c layer.Compression) (
 func (f *fakeLayers) Layer(id string) (string, error) {
 	return "", fmt.Errorf("layer %s has no directory", id)
 }
+
+// Format implements layers.
+func (f *fakeLayers) Format() tree.Format { return tree.Format{} }
 
 func pack(data []byte, c layer.Compression) ([]byte, string) {
 	var buf bytes.Buffer

@@ -156,9 +156,11 @@ func (x *extraction) descend(name string, h *tar.Header) error {
 			err = fs.ErrNotExist
 		}
 	}
+	// Until its content is there, a directory must be writable.
 	if errors.Is(err, fs.ErrNotExist) {
-		// Until its content is there, a directory must be writable.
 		err = top.Mkdir(name, 0o700)
+	} else if err == nil && h != nil && st.Mode&0o700 != 0o700 {
+		err = top.Chmod(name, 0o700)
 	}
 	if err != nil {
 		return err

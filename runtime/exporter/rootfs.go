@@ -58,9 +58,7 @@ func (j *job) flatten(ctx context.Context, w io.Writer, p PlatformImage) error {
 		}
 		dirs = append(dirs, dir)
 	}
-	opts := layer.WriteOptions{Epoch: j.epoch}
-	opts.SingleID, opts.UserXattr = j.opts.SingleID, j.opts.Snapshots.UserXattr()
-	return layer.FlattenTar(ctx, w, dirs, opts)
+	return layer.FlattenTar(ctx, w, dirs, layer.WriteOptions{Epoch: j.epoch, Format: store.Format()})
 }
 
 // flattenBelow writes a platform below its directory.

@@ -326,7 +326,7 @@ func TestInterruptedLayout(t *testing.T) {
 		if filepath.Base(dest) == "there" {
 			s.mustExport(t, s.image(t, "linux/s390x"), "type=oci,tar=false,dest="+dest)
 		}
-		before := tree(t, parent)
+		before := walk(t, parent)
 		img := s.image(t, "linux/amd64")
 		j := &job{Exporter: s.Exporter, image: img, p: &serial{}}
 		out := Output{Type: OCI}
@@ -340,14 +340,14 @@ func TestInterruptedLayout(t *testing.T) {
 		if err := j.layoutDir(context.Background(), dest, a, nil); err == nil {
 			t.Error("the export succeeded")
 		}
-		if after := tree(t, parent); !slices.Equal(before, after) {
+		if after := walk(t, parent); !slices.Equal(before, after) {
 			t.Errorf("before %q, after %q", before, after)
 		}
 	}
 }
 
-// tree lists all paths below a directory.
-func tree(t testing.TB, dir string) []string {
+// walk lists all paths below a directory.
+func walk(t testing.TB, dir string) []string {
 	t.Helper()
 	var all []string
 	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
