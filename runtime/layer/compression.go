@@ -124,12 +124,21 @@ func (c Compression) compress(w io.Writer, data []byte) error {
 var gzipWriters [gzip.BestCompression + 1]sync.Pool
 
 func gzipWriter(w io.Writer, level int) (*gzip.Writer, error) {
-	if kept, ok := gzipWriters[level].Get().(*gzip.Writer); ok {
-		kept.Reset(w)
-		return kept, nil
+	kept, ok := gzipWriters[level].Get().(*gzip.Writer)
+	if !ok {
+		var err error
+		if kept, err = gzip.NewWriterLevel(w, level); err != nil {
+			return nil, err
+		}
 	}
-	return gzip.NewWriterLevel(w, level)
+	kept.Reset(w)
+	kept.ModTime = noTime
+	return kept, nil
 }
+
+// noTime is no modification time in a gzip header; the zero Time would be
+// written as some time in 2042.
+var noTime = time.Unix(0, 0)
 
 // stream returns a writer that compresses to w on several cores, with the same
 // result as on one.
@@ -146,7 +155,7 @@ func (c Compression) stream(w io.Writer) (io.WriteCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	z.ModTime = time.Unix(0, 0) // the zero Time would be written as garbage
+	z.ModTime = noTime
 	return z, z.SetConcurrency(gzipBlock, min(16, max(2, runtime.GOMAXPROCS(0))))
 }
 

@@ -41,7 +41,7 @@ var errStop = errors.New("stop")
 func Changes(ctx context.Context, dir string, lower []string, f Format) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		below, err := openLevel(lower)
-		l := lister{yield: yield, format: f, blind: lower == nil, below: []level{below}}
+		l := lister{yield: yield, format: f, blind: lower == nil, below: []shadow{{level: below}}}
 		defer l.close()
 		if err == nil {
 			err = Walk(ctx, WalkRequest{Layers: []string{dir}, Format: f, Raw: true}, &l)
@@ -58,12 +58,19 @@ type lister struct {
 	yield  func(Change, error) bool
 	format Format
 	blind  bool
-	below  []level
+	below  []shadow
+}
+
+// shadow is what the view below has where the layer has a directory. With
+// opaque, nothing of it shows through.
+type shadow struct {
+	level
+	opaque bool
 }
 
 func (l *lister) close() {
-	for _, level := range l.below {
-		level.close()
+	for _, s := range l.below {
+		s.close()
 	}
 }
 
@@ -99,14 +106,13 @@ func (l *lister) Enter(e *Entry) error {
 	return l.descend(e, below)
 }
 
-// descend goes into a directory, which is merged with below, or hides it.
+// descend goes into a directory. What an opaque one has no more was deleted.
 func (l *lister) descend(e *Entry, below level) error {
-	if !e.Opaque {
-		l.below = append(l.below, below)
+	opaque := e.Opaque || l.below[len(l.below)-1].opaque
+	l.below = append(l.below, shadow{below, opaque})
+	if !opaque {
 		return nil
 	}
-	defer below.close()
-	l.below = append(l.below, nil)
 	names, err := below.names()
 	if err != nil {
 		return err
