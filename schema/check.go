@@ -143,7 +143,8 @@ func (d *decoder) ports(v cue.Value) []string {
 		settled, k := d.settle(item)
 		switch k {
 		case cue.IntKind:
-			list = append(list, literal(settled))
+			n, _ := settled.Int64()
+			list = append(list, strconv.FormatInt(n, 10))
 		case cue.StringKind:
 			list = append(list, d.str(settled))
 		case cue.BottomKind:

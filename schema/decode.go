@@ -57,13 +57,17 @@ func (d *decoder) failAt(at span, v cue.Value, message, hint string) *Error {
 }
 
 // pos is the position of a value in the user's files.
-func (d *decoder) pos(v cue.Value) Position {
+func (d *decoder) pos(v cue.Value) Position { return d.posOf(v, valuePart) }
+
+// posOf is the position of a value or its label. The syntax of the value says
+// it mostly; place, which evaluates again, is for the rest.
+func (d *decoder) posOf(v cue.Value, which part) Position {
 	if src := v.Source(); src != nil {
-		if n := pick(src, valuePart); n != nil && !d.foreign(n.Pos()) {
+		if n := pick(src, which); n != nil && !d.foreign(n.Pos()) {
 			return d.position(n.Pos())
 		}
 	}
-	return d.position(d.place(v, valuePart).pos)
+	return d.position(d.place(v, which).pos)
 }
 
 // settle takes defaults and returns the kind of the value. BottomKind means

@@ -117,7 +117,7 @@ func (d *decoder) image(v cue.Value, s *scope) *Image {
 		Name:    lastLabel(v),
 		Path:    s.at.path.String(),
 		Package: d.dirOf(s.at.inst),
-		Pos:     d.position(d.place(v, labelPart).pos),
+		Pos:     d.posOf(v, labelPart),
 		Context: s.context,
 	}
 	d.stack = append(d.stack, s)
