@@ -40,9 +40,19 @@ func (j *job) local(ctx context.Context, out Output) error {
 		err = os.Rename(tmp, dest)
 	}
 	if err != nil {
-		return errors.Join(err, os.RemoveAll(tmp))
+		return errors.Join(err, removeTree(tmp))
 	}
 	return nil
+}
+
+// removeTree removes a directory whose modes may deny that to an ordinary user.
+func removeTree(dir string) error {
+	root, err := rootfs.OpenDir(filepath.Dir(dir))
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return root.RemoveAll(filepath.Base(dir))
 }
 
 func (j *job) localInto(ctx context.Context, dest string, out Output) error {

@@ -35,7 +35,7 @@ type realSetup struct {
 
 func newRealSetup(t testing.TB) *realSetup {
 	t.Helper()
-	st, err := store.Open(t.TempDir())
+	st, err := store.Open(tempDir(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,6 +54,21 @@ func newRealSetup(t testing.TB) *realSetup {
 	s.images = image.New(image.Options{Store: st, Layers: s.layers, Registry: client})
 	s.Exporter = New(Options{Store: st, Layers: s.layers, Snapshots: snapshots, Images: s.images, Stdout: s.stdout})
 	return s
+}
+
+// tempDir is a directory in which an ordinary user may make what he cannot
+// remove.
+func tempDir(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		files, err := os.ReadDir(dir)
+		must(t, err)
+		for _, f := range files {
+			must(t, removeTree(filepath.Join(dir, f.Name())))
+		}
+	})
+	return dir
 }
 
 // layer makes a layer of what fill writes into its directory.
@@ -166,7 +181,7 @@ func checkRootfs(t testing.TB, dir, platform string) {
 
 func TestLocal(t *testing.T) {
 	s := newRealSetup(t)
-	parent := t.TempDir()
+	parent := tempDir(t)
 	img := Image{Platforms: []PlatformImage{s.rootfs(t, "linux/amd64")}}
 	must(t, s.run(t, img, "type=local,dest="+parent+"/new/deep"))
 	checkRootfs(t, parent+"/new/deep", "linux/amd64")
@@ -186,7 +201,7 @@ func TestLocal(t *testing.T) {
 func TestLocalOfPlatforms(t *testing.T) {
 	s := newRealSetup(t)
 	img := Image{Platforms: []PlatformImage{s.rootfs(t, "linux/amd64"), s.rootfs(t, "linux/arm/v7")}}
-	dir := filepath.Join(t.TempDir(), "out")
+	dir := filepath.Join(tempDir(t), "out")
 	must(t, s.run(t, img, dir))
 	checkRootfs(t, dir+"/linux_amd64", "linux/amd64")
 	checkRootfs(t, dir+"/linux_arm_v7", "linux/arm/v7")
@@ -205,7 +220,7 @@ func TestLocalOfPlatforms(t *testing.T) {
 func TestLocalIntoHostileDirectory(t *testing.T) {
 	s := newRealSetup(t)
 	img := Image{Platforms: []PlatformImage{s.rootfs(t, "linux/amd64")}}
-	outside, dir := t.TempDir(), t.TempDir()
+	outside, dir := tempDir(t), tempDir(t)
 	must(t, os.WriteFile(outside+"/os", []byte("not to be touched"), 0o600))
 	must(t, os.WriteFile(outside+"/su", []byte("not to be touched"), 0o600))
 	must(t, os.Symlink(outside, dir+"/etc"))
@@ -242,12 +257,16 @@ func TestLocalIntoHostileDirectory(t *testing.T) {
 func TestLocalCancelled(t *testing.T) {
 	s := newRealSetup(t)
 	img := Image{Platforms: []PlatformImage{s.rootfs(t, "linux/amd64")}}
-	parent := t.TempDir()
+	parent := tempDir(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	_, err := s.Export(ctx, img, []Output{{Type: Local, Dest: parent + "/out"}}, nil)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("err = %v", err)
+	}
+	broken := Image{Platforms: []PlatformImage{img.Platforms[0], {Platform: platforms.MustParse("linux/arm64"), Layers: []string{"missing"}}}}
+	if err := s.run(t, broken, parent+"/out"); err == nil {
+		t.Error("a missing layer was exported")
 	}
 	if got := leftovers(t, parent); len(got) != 0 {
 		t.Errorf("left %q", got)
@@ -319,7 +338,7 @@ func TestRealImagesAreReproducible(t *testing.T) {
 	for range 2 {
 		s := newRealSetup(t)
 		img := Image{Names: []string{"app"}, Platforms: []PlatformImage{s.rootfs(t, "linux/amd64")}}
-		dir := filepath.Join(t.TempDir(), "oci")
+		dir := filepath.Join(tempDir(t), "oci")
 		o, err := ParseOutput("type=oci,tar=false,dest=" + dir)
 		must(t, err)
 		result, err := s.Export(context.Background(), img, []Output{o}, nil)
