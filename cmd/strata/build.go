@@ -81,6 +81,10 @@ func (a *app) build(ctx context.Context, o *buildOptions) error {
 	if err != nil {
 		return err
 	}
+	show, err := a.newDisplay(o.progressMode())
+	if err != nil {
+		return err
+	}
 	if o.check {
 		return a.vet(ctx, &vetOptions{inputOptions: o.inputOptions})
 	}
@@ -96,20 +100,16 @@ func (a *app) build(ctx context.Context, o *buildOptions) error {
 		if err != nil {
 			return err
 		}
-		return a.runBuild(ctx, e, o, req, started)
+		return a.runBuild(ctx, e, o, req, show, started)
 	})
 }
 
 // runBuild builds with progress, and reports.
-func (a *app) runBuild(ctx context.Context, e *engine.Engine, o *buildOptions, req engine.Request, started time.Time) error {
-	display, err := a.newDisplay(o.progressMode())
-	if err != nil {
-		return err
-	}
+func (a *app) runBuild(ctx context.Context, e *engine.Engine, o *buildOptions, req engine.Request, show *display, started time.Time) error {
 	req.Status = make(chan *client.SolveStatus, 64)
-	display.start(req.Status)
+	show.start(req.Status)
 	res, err := e.Build(ctx, req)
-	shown := display.wait(err == nil)
+	shown := show.wait(err == nil)
 	if err != nil {
 		return &buildError{err: err, shown: shown}
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/distribution/reference"
+
 	"github.com/strata-build/strata/runtime/engine"
 	"github.com/strata-build/strata/runtime/worker"
 	"github.com/strata-build/strata/solver"
@@ -56,7 +58,7 @@ func summaryLine(req engine.Request, res engine.Result, took time.Duration) stri
 func imageText(b engine.Built) string {
 	var parts []string
 	if len(b.Names) > 0 {
-		parts = append(parts, b.Names[0])
+		parts = append(parts, familiar(b.Names[0]))
 	} else if b.Image != "" {
 		parts = append(parts, b.Image)
 	}
@@ -64,6 +66,15 @@ func imageText(b engine.Built) string {
 		parts = append(parts, b.Desc.Digest.String())
 	}
 	return strings.Join(parts, " ")
+}
+
+// familiar shortens a name as docker shows it.
+func familiar(name string) string {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return name
+	}
+	return reference.FamiliarString(named)
 }
 
 func roundTime(d time.Duration) time.Duration {

@@ -247,7 +247,7 @@ func baseInputs(op *pb.Op) []int64 {
 	switch o := op.Op.(type) {
 	case *pb.Op_Exec:
 		for _, m := range o.Exec.Mounts {
-			if m.Output >= 0 {
+			if m.Output >= 0 && m.MountType == pb.MountType_BIND {
 				inputs = append(inputs, m.Input)
 			}
 		}

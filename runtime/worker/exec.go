@@ -394,7 +394,9 @@ func (r *execRun) limit(ctx context.Context, spec *executor.Spec) error {
 func (r *execRun) commit(ctx context.Context) ([]solver.Result, error) {
 	outputs := map[int64]*Result{}
 	for _, m := range append([]*mounted{r.root}, r.mounts...) {
-		if m.m.Output < 0 {
+		// Secrets and agents have no output, whatever their field says: LLB
+		// leaves it at zero.
+		if m.m.Output < 0 || m.m.MountType != pb.MountType_BIND {
 			continue
 		}
 		if m.active == nil { // read-only: what went in comes out
