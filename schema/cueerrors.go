@@ -5,11 +5,9 @@ import (
 	"os"
 	pathpkg "path"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
-	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/ast"
 	"cuelang.org/go/cue/build"
 	"cuelang.org/go/cue/errors"
@@ -38,50 +36,44 @@ const standardPackages = "crypto/md5 crypto/sha1 crypto/sha256 crypto/sha512 enc
 	"text/template time uuid"
 
 // cueErrors makes mistakes of CUE's errors: at the user's own place, and with
-// a hint.
+// a hint. Of several about one value the first is enough: the others follow
+// from it.
 func (p *program) cueErrors(err error) Errors {
 	var errs Errors
-	list := firstOfEach(errors.Errors(err))
-	for i := 0; i < len(list); i++ {
-		format, _ := list[i].Msg()
-		if format == cueDisjunction {
-			n := p.disjunction(list[i:], &errs)
-			i += n - 1
-			continue
+	list := errors.Errors(err)
+	seen := map[string]bool{}
+	for len(list) > 0 {
+		first, n := list[0], 1
+		if format, _ := first.Msg(); format == cueDisjunction {
+			n = samePath(list)
 		}
-		errs = append(errs, p.cueError(list[i]))
+		path := pathOf(first.Path())
+		if path == "" || !seen[path] {
+			errs = append(errs, p.translate(list[:n]))
+		}
+		seen[path] = true
+		list = list[n:]
 	}
 	return errs
 }
 
-// firstOfEach drops the later errors about a value: they follow from the
-// first. Those about the alternatives of a disjunction are kept.
-func firstOfEach(list []errors.Error) []errors.Error {
-	var kept []errors.Error
-	seen := map[string]bool{}
-	for i, err := range list {
-		format, _ := err.Msg()
-		path := pathOf(err.Path())
-		inChoice := i > 0 && len(kept) > 0 && kept[len(kept)-1] == list[i-1] && pathOf(list[i-1].Path()) == path && isAlternative(list[:i])
-		if path != "" && seen[path] && !inChoice && format != cueDisjunction {
-			continue
-		}
-		seen[path] = true
-		kept = append(kept, err)
+// samePath counts the errors at the beginning of list that have its path.
+func samePath(list []errors.Error) int {
+	path := pathOf(list[0].Path())
+	n := 1
+	for n < len(list) && pathOf(list[n].Path()) == path {
+		n++
 	}
-	return kept
+	return n
 }
 
-// isAlternative reports whether what follows list belongs to a disjunction.
-func isAlternative(list []errors.Error) bool {
-	for i := len(list) - 1; i >= 0; i-- {
-		if format, _ := list[i].Msg(); format == cueDisjunction {
-			return true
-		} else if format != cueConflict && format != cueMismatch {
-			return false
-		}
+// translate makes a mistake of an error, or of an error about alternatives
+// with those about each of them.
+func (p *program) translate(list []errors.Error) *Error {
+	if len(list) == 1 {
+		return p.cueError(list[0])
 	}
-	return false
+	return p.disjunction(list)
 }
 
 // cueError translates one error.
@@ -155,114 +147,6 @@ func pathOf(path []string) string {
 	return b.String()
 }
 
-// blame is the place of an error in the user's files, and further places
-// that are part of it.
-func (p *program) blame(err errors.Error) (span, []token.Pos) {
-	var places []token.Pos
-	for _, pos := range append([]token.Pos{err.Position()}, err.InputPositions()...) {
-		if !p.foreign(pos) && !slices.Contains(places, pos) {
-			places = append(places, pos)
-		}
-	}
-	if len(places) == 0 {
-		return p.placeOfPath(err.Path()), nil
-	}
-	best := slices.IndexFunc(places, func(pos token.Pos) bool { return p.owns(pos) })
-	best = max(best, 0)
-	at := places[best]
-	return p.spanAt(at), slices.Delete(places, best, best+1)
-}
-
-// placeOfPath finds a value by the path of an error without a position.
-func (p *program) placeOfPath(path []string) span {
-	for n := len(path); n > 0; n-- {
-		parsed := cue.ParsePath(pathOf(path[:n]))
-		for _, pk := range p.packages {
-			if !pk.built || parsed.Err() != nil {
-				continue
-			}
-			if v := pk.value.LookupPath(parsed); v.Source() != nil {
-				return p.place(v, valuePart)
-			}
-		}
-	}
-	return span{}
-}
-
-// spanAt is the longest expression that begins at pos.
-func (p *program) spanAt(pos token.Pos) span {
-	found, end := span{pos: pos}, pos.Offset()
-	p.eachFile(pos.Position().Filename, func(f *ast.File) {
-		ast.Walk(f, func(n ast.Node) bool {
-			if _, ok := n.(ast.Expr); ok && n.Pos().Offset() == pos.Offset() && n.End().Offset() > end {
-				found.end, end = n.End(), n.End().Offset()
-			}
-			return true
-		}, nil)
-	})
-	return found
-}
-
-// eachFile calls fn with the syntax of a file that is part of the program.
-func (p *program) eachFile(name string, fn func(*ast.File)) {
-	for inst := range p.surveys {
-		for _, f := range inst.Files {
-			if f.Filename == name {
-				fn(f)
-				return
-			}
-		}
-	}
-}
-
-// labels are the names that a reference at a place may have meant: of all
-// fields and imports of its file and package, and of the schema's fields.
-func (p *program) labels(at span) []string {
-	if !at.pos.IsValid() {
-		return nil
-	}
-	var names []string
-	add := func(f *ast.File) {
-		ast.Walk(f, func(n ast.Node) bool {
-			switch x := n.(type) {
-			case *ast.Field:
-				if name, ok := literalLabel(x.Label); ok {
-					names = append(names, name)
-				}
-			case *ast.ImportSpec:
-				names = append(names, importName(x))
-			case *ast.LetClause:
-				names = append(names, x.Ident.Name)
-			}
-			return true
-		}, nil)
-	}
-	file := at.pos.Position().Filename
-	for inst := range p.surveys {
-		if slices.ContainsFunc(inst.Files, func(f *ast.File) bool { return f.Filename == file }) {
-			for _, f := range inst.Files {
-				add(f)
-			}
-			for _, imported := range inst.Imports {
-				for _, f := range imported.Files {
-					add(f)
-				}
-			}
-		}
-	}
-	for definition, fields := range readVocabulary() {
-		names = append(append(names, definition), fields...)
-	}
-	return names
-}
-
-func importName(spec *ast.ImportSpec) string {
-	if spec.Name != nil {
-		return spec.Name.Name
-	}
-	return ast.ParseImportPath(strings.Trim(spec.Path.Value, `"`)).Qualifier
-}
-
 // notAllowed explains a field that a closed struct does not have: the place
 // is the one that has its label.
 func (p *program) notAllowed(e *Error, err errors.Error) {
@@ -304,62 +188,39 @@ func (p *program) conflictHint(e *Error, others []token.Pos) string {
 	return "see " + strings.Join(places, ", ")
 }
 
-// tagHint says that the value at a place was set by a tag.
-func (p *program) tagHint(e *Error) string {
-	for _, pk := range p.packages {
-		for _, t := range pk.survey.tags {
-			if e.Path != t.label && !strings.HasSuffix(e.Path, "."+t.label) {
-				continue
-			}
-			for _, arg := range p.session.opts.Tags {
-				if name, value, ok := strings.Cut(arg, "="); ok && name == t.name {
-					if t.kind == "" && strings.Contains(e.Message, "mismatched types") {
-						return fmt.Sprintf("tags are strings: declare it as @tag(%s,type=int) or type=bool", name)
-					}
-					return fmt.Sprintf("%q was given with the tag %q", value, name)
-				}
-			}
-		}
-	}
-	return ""
-}
-
-// disjunction translates an error about alternatives, and the errors about
-// each of them that follow it. It returns how many errors it took.
-func (p *program) disjunction(list []errors.Error, errs *Errors) int {
-	path := pathOf(list[0].Path())
-	n := 1
+// disjunction translates an error about alternatives, with the errors about
+// each of them.
+func (p *program) disjunction(list []errors.Error) *Error {
 	var got string
 	var choices []string
-	for n < len(list) && pathOf(list[n].Path()) == path {
-		format, args := list[n].Msg()
+	for _, err := range list[1:] {
+		format, args := err.Msg()
 		if (format == cueConflict || format == cueMismatch) && len(args) >= 2 {
 			got, choices = meet(got, choices, fmt.Sprint(args[0]), fmt.Sprint(args[1]))
 		}
-		n++
 	}
-	first := list[0]
-	if n > 1 {
-		first = list[1]
-	}
-	at, _ := p.blame(first)
-	if place := p.placeOfPath(list[0].Path()); place.pos.IsValid() {
-		at = place
-	}
-	for _, pos := range first.InputPositions() {
-		if s := p.spanAt(pos); pos.IsValid() && p.textAt(s) == got {
-			at = s
-		}
-	}
-	e := p.errorAt(at, cueMessage(first))
-	e.Path = path
+	e := p.errorAt(p.alternative(list, got), cueMessage(list[1]))
+	e.Path = pathOf(list[0].Path())
 	if len(choices) > 0 {
 		e.Message = got + " is not allowed"
 		e.Allowed = strings.Join(choices, " | ")
 	}
 	e.Hint = p.tagHint(e)
-	*errs = append(*errs, e)
-	return n
+	return e
+}
+
+// alternative is the place of the value that none of the alternatives allows.
+func (p *program) alternative(list []errors.Error, got string) span {
+	for _, pos := range list[1].InputPositions() {
+		if s := p.spanAt(pos); !p.foreign(pos) && p.textAt(s) == got {
+			return s
+		}
+	}
+	if at := p.placeOfPath(list[0].Path()); at.pos.IsValid() {
+		return at
+	}
+	at, _ := p.blame(list[1])
+	return at
 }
 
 // meet finds the value that conflicts with every alternative: it is in each
@@ -429,47 +290,6 @@ func (p *program) noPackage(e *Error, path string) {
 		}
 	}
 	e.Hint = didYouMean(path, candidates)
-}
-
-// textAt is the source of a span of one line.
-func (p *program) textAt(s span) string {
-	e := p.errorAt(s, "")
-	if i := e.Pos.Column - 1; i >= 0 && i+e.Width <= len(e.Source) {
-		return e.Source[i : i+e.Width]
-	}
-	return ""
-}
-
-// selfReference is a hint where a field's value is the field itself, as in
-// `labels: version: version`.
-func (p *program) selfReference(at span) string {
-	if !at.pos.IsValid() {
-		return ""
-	}
-	hint := ""
-	p.eachFile(at.pos.Position().Filename, func(f *ast.File) {
-		ast.Walk(f, func(n ast.Node) bool {
-			field, ok := n.(*ast.Field)
-			if ok && field.Value != nil && field.Value.Pos().Offset() == at.pos.Offset() && refersTo(field.Value, field.Value) {
-				name, _ := literalLabel(field.Label)
-				hint = fmt.Sprintf("%q refers to the field itself here; give the outer one another name", name)
-			}
-			return true
-		}, nil)
-	})
-	return hint
-}
-
-// refersTo reports whether an identifier in x resolves to the node target.
-func refersTo(x ast.Node, target ast.Node) bool {
-	found := false
-	ast.Walk(x, func(n ast.Node) bool {
-		if id, ok := n.(*ast.Ident); ok && id.Node == target {
-			found = true
-		}
-		return !found
-	}, nil)
-	return found
 }
 
 // loadErrors translates what went wrong when a package was read.

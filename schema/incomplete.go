@@ -2,7 +2,6 @@ package schema
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"cuelang.org/go/cue"
@@ -93,50 +92,6 @@ func (d *decoder) concreteHint(v, w cue.Value) string {
 	return ""
 }
 
-// tagOf is the name of a field's tag.
-func tagOf(f *ast.Field) string {
-	for _, a := range f.Attrs {
-		if key, body := a.Split(); key == "tag" {
-			return parseTag(body, f).name
-		}
-	}
-	return ""
-}
-
-func setHint(tag string) string { return fmt.Sprintf("set it with --set %s=VALUE", tag) }
-
-// tagsIn is a hint for a value whose expression names a field with a tag.
-func (d *decoder) tagsIn(v cue.Value) string {
-	hint := ""
-	for _, n := range d.program.nodes(v) {
-		ast.Walk(n, func(n ast.Node) bool {
-			id, ok := n.(*ast.Ident)
-			if !ok || id.Node == nil || hint != "" {
-				return true
-			}
-			for _, s := range d.surveys {
-				for _, t := range s.tags {
-					if t.field.Value == id.Node && !d.given(t.name) {
-						hint = setHint(t.name)
-					}
-				}
-			}
-			return true
-		}, nil)
-	}
-	return hint
-}
-
-// given reports whether a tag was set.
-func (d *decoder) given(tag string) bool {
-	for _, arg := range d.session.opts.Tags {
-		if name, _, _ := strings.Cut(arg, "="); name == tag {
-			return true
-		}
-	}
-	return false
-}
-
 // missingParameter records a parameter that a template declares and the user
 // of the template does not give: the place is the user's struct.
 func (d *decoder) missingParameter(w cue.Value) bool {
@@ -181,29 +136,4 @@ func abbreviate(s string) string {
 		s = s[:57] + "..."
 	}
 	return s
-}
-
-// tagTakes reports whether a value has the type that a tag declares.
-func tagTakes(kind, value string) bool {
-	var err error
-	switch kind {
-	case "int":
-		_, err = strconv.ParseInt(strings.ReplaceAll(value, "_", ""), 0, 64)
-	case "number":
-		_, err = strconv.ParseFloat(value, 64)
-	case "bool":
-		return value == "true" || value == "false"
-	}
-	return err == nil
-}
-
-// article is a type in a sentence.
-func article(kind string) string {
-	switch kind {
-	case "int":
-		return "an int"
-	case "bool":
-		return "true or false"
-	}
-	return "a " + kind
 }

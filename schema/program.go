@@ -2,10 +2,7 @@ package schema
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"cuelang.org/go/cue"
@@ -103,34 +100,6 @@ func (p *program) load(g *group) error {
 		errs = append(errs, p.loadErrors(inst)...)
 	}
 	return errs.sorted()
-}
-
-// tagsFor are the tags that a group takes. CUE refuses those that none of the
-// packages it loads declares; with several groups another one may have them.
-func (p *program) tagsFor(g *group) ([]string, error) {
-	tags := p.session.opts.Tags
-	if len(p.session.groups) == 1 || len(tags) == 0 {
-		return tags, nil
-	}
-	var all, own []*build.Instance
-	for _, other := range p.session.groups {
-		insts := load.Instances(other.args, p.session.config(other, p.schema, nil))
-		for _, inst := range insts {
-			p.surveyAll(inst)
-		}
-		all = append(all, insts...)
-		if other == g {
-			own = insts
-		}
-	}
-	if err := p.checkTags(all); err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(slices.Clone(tags), func(arg string) bool {
-		name, _, ok := strings.Cut(arg, "=")
-		_, found := p.findTag(own, name)
-		return ok && !found
-	}), nil
 }
 
 // locate gives a list of files the module that it is in: @embed needs it.
@@ -252,55 +221,3 @@ func (p *program) dirOf(inst *build.Instance) string {
 	}
 	return filepath.ToSlash(rel)
 }
-
-// checkTags refuses tags that no package declares, and values of the wrong
-// type, before CUE does so without a place.
-func (p *program) checkTags(insts []*build.Instance) error {
-	var errs Errors
-	for _, arg := range p.session.opts.Tags {
-		name, value, ok := strings.Cut(arg, "=")
-		if !ok {
-			continue
-		}
-		field, found := p.findTag(insts, name)
-		switch {
-		case !found && slices.ContainsFunc(insts, func(i *build.Instance) bool { return len(i.Files) == 0 }):
-			continue // the file cannot be read: that is the error
-		case !found:
-			errs = append(errs, p.unknownTag(insts, name))
-		case !tagTakes(field.kind, value):
-			e := p.errorAt(nodeSpan(field.field.Label), fmt.Sprintf("the tag %q takes %s, not %q", name, article(field.kind), value))
-			errs = append(errs, e)
-		}
-	}
-	return errs.sorted()
-}
-
-func (p *program) findTag(insts []*build.Instance, name string) (tagField, bool) {
-	for _, inst := range insts {
-		if t, ok := p.surveys[inst].tag(name); ok {
-			return t, true
-		}
-	}
-	return tagField{}, false
-}
-
-func (p *program) unknownTag(insts []*build.Instance, name string) *Error {
-	var names []string
-	for _, inst := range insts {
-		for _, t := range p.surveys[inst].tags {
-			names = append(names, t.name)
-		}
-	}
-	e := &Error{Message: fmt.Sprintf("there is no @tag(%s) to set", name), Hint: didYouMean(name, names)}
-	if len(names) > 0 {
-		slices.Sort(names)
-		e.Allowed = strings.Join(slices.Compact(names), ", ")
-	} else {
-		e.Hint = fmt.Sprintf("declare it as a field: %s: string @tag(%s)", name, name)
-	}
-	return e
-}
-
-// errNoImages is a package without images.
-var errNoImages = errors.New("no images")
