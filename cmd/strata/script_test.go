@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -35,7 +34,7 @@ func TestScripts(t *testing.T) {
 				host := testimage.Registry(t)
 				env.Setenv("REGISTRY", host)
 				env.Setenv("BUSYBOX", testimage.Push(t, host, "busybox:1", busybox))
-				env.Setenv("STRATA_ROOT", filepath.Join(env.WorkDir, ".store"))
+				env.Setenv("STRATA_ROOT", t.TempDir()) // outside of the build contexts
 				env.Setenv("HOME", env.WorkDir)
 				return nil
 			},
