@@ -3,7 +3,6 @@ package solver
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -86,26 +85,8 @@ func fingerprintOf(data []byte) string {
 	return value
 }
 
-// readLast reads the record of the last build of a target.
-func (p *plan) readLast(t *target) {
-	if t.read || t.Name == "" {
-		return
-	}
-	t.read = true
-	data, ok, err := p.records.Get(p.ctx, BucketBuilds, t.Name)
-	switch {
-	case errors.Is(err, ErrDamaged):
-		t.last = &build{damaged: true}
-	case err != nil && p.ctx.Err() == nil:
-		p.errs = append(p.errs, fmt.Errorf("read last build of %q: %w", t.Name, err))
-	case ok:
-		t.lastData = data
-	}
-}
-
 // previous returns the last build of a target, which is empty if there is none.
-func (p *plan) previous(t *target) *build {
-	p.readLast(t)
+func (t *target) previous() *build {
 	switch {
 	case t.last != nil:
 	case t.lastData != nil:
@@ -158,7 +139,6 @@ func (p *plan) recordBuilds() (errs []error) {
 // the last time.
 func (p *plan) recordBuild(t *target) error {
 	fingerprint := t.fingerprint()
-	p.readLast(t)
 	if fingerprint != "" && fingerprint == fingerprintOf(t.lastData) {
 		return nil
 	}
@@ -171,7 +151,7 @@ func (p *plan) recordBuild(t *target) error {
 		b.Removed = t.comparison.removed
 	}
 	durations := map[digest.Digest]time.Duration{}
-	for _, step := range p.previous(t).Steps {
+	for _, step := range t.previous().Steps {
 		durations[step.Definition] = step.Duration
 	}
 	for i, n := range t.cone {

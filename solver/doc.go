@@ -35,41 +35,42 @@
 // # State
 //
 // One goroutine, the loop of a plan, owns the state of all vertices. What
-// takes time (keys of sources, jobs, waiting for locks, recording) happens in
-// other goroutines, at most one for each job slot and each vertex that other
-// processes hold, which hand the loop a function to call when they are done.
+// takes time (keys of sources, records, jobs, waiting for locks) happens in
+// other goroutines, whose number is bounded, and which hand the loop a
+// function to call when they are done.
 //
-//	          its op key and those of                the definition
-//	          all that is below it                   key is found
-//	 unkeyed ─────────────────────────▶ keyed ────────────────────────▶ done
-//	                                      │                              ▲
-//	                                      │ needed, but not found        │
-//	                                      ▼                              │
-//	                                    wanted                           │
-//	                                      │ all inputs are done          │
-//	                                      ▼                              │
-//	             takes over its lock    ready                            │
-//	          ┌────────────────────────▶  │                              │
-//	          │                           │ a job slot is free           │
-//	          │    another build          ▼       found by now, found    │
-//	       blocked ◀─────────────────  running ──────────────────────────┤
-//	          │    has the lock                   by content, or ran     │
-//	          │                                                          │
-//	          └──────────────────────────────────────────────────────────┘
-//	                      the other build made it
+//	        the op keys of it and                             the definition
+//	        all below it are known       needed               key is found
+//	unkeyed ─────────────────────▶ keyed ──────▶ sought ─────────────────▶ done
+//	                                               │                        ▲
+//	                                               │ not found              │
+//	                                               ▼                        │
+//	                                             wanted                     │
+//	                                               │ all inputs are done    │
+//	                                               ▼                        │
+//	                 the lock is free            ready                      │
+//	           ┌─────────────────────────────────▶ │                        │
+//	           │                                   │ a job slot is free     │
+//	           │     another build                 ▼     found after all,   │
+//	        blocked ◀────────────────────────── running ────────────────────┤
+//	           │     has the lock                        by content, or ran │
+//	           │                                                            │
+//	           └────────────────────────────────────────────────────────────┘
+//	                             the other build made it
 //
-//	 any ──▶ failed      the op, its key, or a record returned an error
-//	 any ──▶ cancelled   something it needs failed, or the build was given up
+//	any ──▶ failed      the op, its key, or a record returned an error
+//	any ──▶ cancelled   something it needs failed, or the build was given up
 //
-// A vertex goes from keyed to wanted only when its result is needed: targets
-// are, and the inputs of what is wanted. One that stays keyed is reported as
-// cached, since what uses it was found.
+// A vertex goes on from keyed only when its result is needed: targets are, and
+// the inputs of what is wanted. One that stays keyed is reported as cached,
+// since what uses it was found.
 //
 // # Order
 //
 // Sources are keyed first, all at the same time. Of the vertices that are
 // ready, the one with the longest way to a target runs first, in terms of the
-// durations of the last build. A failure cancels what needs the failed vertex;
+// durations of the last build; so no job starts while a search is under way
+// that may come up with one that is farther from its target. A failure cancels what needs the failed vertex;
 // everything else ends well and is recorded.
 //
 // # Once only

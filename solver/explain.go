@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -24,11 +25,21 @@ type comparison struct {
 // compare finds out, beside the build, what differs from the last one.
 func (p *plan) compare(t *target) {
 	t.now = p.current(t)
-	last := p.previous(t)
+	last := t.previous()
 	p.spawn(func() func() {
 		c := p.differences(last, t)
 		return func() { t.comparison = c }
 	})
+}
+
+// compareLate does the same for a target that was found, or began, when steps
+// of it had run for others already.
+func (p *plan) compareLate(t *target) {
+	built := func(n *node) bool { return n.state == failed || n.state == done && n.verdict == Ran }
+	if t.comparison == nil && slices.ContainsFunc(t.cone, built) {
+		t.now = p.current(t)
+		t.comparison = p.differences(t.previous(), t)
+	}
 }
 
 func (p *plan) differences(last *build, t *target) *comparison {

@@ -245,7 +245,11 @@ func (o *op) Explain(_ context.Context, fact, before, after string) ([]string, e
 	if before == "unreadable" {
 		return nil, errors.New("manifest is gone")
 	}
-	return []string{"file " + after + " changed"}, nil
+	var changed []string
+	for _, file := range strings.Fields(after) {
+		changed = append(changed, "file "+file+" changed")
+	}
+	return changed, nil
 }
 
 // bench is what most tests need: a world, records, and a way to build.

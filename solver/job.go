@@ -10,8 +10,8 @@ import (
 )
 
 // job builds a vertex that has its inputs and a job slot. The slot is free as
-// soon as the results are there, or others are at it; what is left to record
-// is done while the users of the results run already.
+// soon as the results are there, or others are at it; the results are recorded
+// while what uses them runs already.
 func (p *plan) job(n *node, in []Result) func() {
 	unlock, err := p.lock(n)
 	if err == nil && unlock == nil {
@@ -25,23 +25,47 @@ func (p *plan) job(n *node, in []Result) func() {
 	if err == nil {
 		end, err = p.build(n, in)
 	}
-	built := err
 	p.post(func() {
 		p.slots++
-		p.end(n, end, built)
+		p.saving++
+		p.end(n, end, err)
 	})
 	var rec record
+	var failure error
 	if err == nil {
-		rec, err = p.record(n, end)
+		rec, failure = p.record(n, end)
 	}
 	if unlock != nil {
 		unlock() // from here on the vertex is found, not built
 	}
-	key := end.content
-	if err == nil && end.verdict == Ran && len(in) > 0 && rec.data != nil {
-		key, err = p.recordContent(n, in, end, rec)
+	return func() {
+		p.saving--
+		p.saved(n, in, rec, failure)
 	}
-	return func() { p.recorded(n, key, err) }
+}
+
+// saved takes in that a vertex is recorded by definition, and has the same
+// done by content if it ran.
+func (p *plan) saved(n *node, in []Result, rec record, err error) {
+	p.recordFailed(n, err)
+	if err == nil && n.state == done && n.verdict == Ran && len(in) > 0 && rec.data != nil && !p.givenUp {
+		p.backlog = append(p.backlog, func() func() {
+			key, err := p.recordContent(n, in, n.content, rec)
+			return func() {
+				p.recorders++
+				n.content = key
+				p.recordFailed(n, err)
+			}
+		})
+	}
+}
+
+// recordFailed takes in an error of recording a vertex: the build has its
+// result, but the next one will not find it.
+func (p *plan) recordFailed(n *node, err error) {
+	if err != nil && p.ctx.Err() == nil {
+		p.errs = append(p.errs, &VertexError{Vertex: n.v, Err: err})
+	}
 }
 
 // end takes in what build made of a vertex.
@@ -206,12 +230,10 @@ func (p *plan) record(n *node, end ending) (record, error) {
 	return record{data, refs}, nil
 }
 
-// recordContent makes results findable by content key. It may have to read
-// all that the inputs hold, and is bounded so that jobs have processors left.
-func (p *plan) recordContent(n *node, in []Result, end ending, rec record) (key digest.Digest, err error) {
-	p.recorders <- struct{}{}
-	defer func() { <-p.recorders }()
-	if key = end.content; key == "" {
+// recordContent makes results findable by content key, and returns the key.
+// It may have to read all that the inputs hold.
+func (p *plan) recordContent(n *node, in []Result, key digest.Digest, rec record) (_ digest.Digest, err error) {
+	if key == "" {
 		key, err = p.contentKey(p.ctx, n, in)
 	}
 	if err != nil || key == "" {
@@ -228,13 +250,4 @@ func (p *plan) recordContent(n *node, in []Result, end ending, rec record) (key 
 		return "", fmt.Errorf("record op: %w", err)
 	}
 	return key, nil
-}
-
-// recorded takes in that all about a vertex is recorded, or cannot be: then
-// the build has its result, but the next one will not find it.
-func (p *plan) recorded(n *node, content digest.Digest, err error) {
-	n.content = content
-	if err != nil && n.state == done && p.ctx.Err() == nil {
-		p.errs = append(p.errs, &VertexError{Vertex: n.v, Err: err})
-	}
 }

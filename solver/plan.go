@@ -19,6 +19,7 @@ type state uint8
 const (
 	unkeyed   state = iota // its definition key is not known yet
 	keyed                  // it can be looked up; nobody has needed its result so far
+	sought                 // its result is needed, and is being looked up
 	wanted                 // it was not found; it waits for the results of its inputs
 	ready                  // it has its inputs, and waits for a job slot
 	running                // it has a job slot
@@ -33,11 +34,12 @@ const (
 type node struct {
 	v       *Vertex
 	op      Op
-	inputs  []*node // by input index
-	users   []*node // what has this vertex as an input, once per input
-	targets []*target
-	mark    int // of the last walk that came by
-	place   int // in the cone of the target that is described at the moment
+	inputs  []*node   // by input index
+	users   []*node   // what has this vertex as an input, once per input
+	targets []*target // that ask for this vertex
+	begun   []*target // that want to know whether this vertex, or its twin, is found
+	mark    int       // of the last walk that came by
+	place   int       // in the cone of the target that is described at the moment
 
 	key        Key
 	sum        [sha256.Size]byte
@@ -52,7 +54,7 @@ type node struct {
 	priority time.Duration
 	unlock   func()     // held while ready after blocked
 	covered  bool       // what uses it was found
-	begun    *time.Time // when it was displayed as being at work
+	shownAt  *time.Time // when it was displayed as being at work
 
 	ending
 	err error
@@ -100,11 +102,16 @@ type plan struct {
 	nodes     []node // by vertex index; those that no target needs are left zero
 	targets   []*target
 	byKey     map[identity]*node
-	queue     queue
-	slots     int           // free job slots
-	inflight  int           // goroutines at work
-	events    chan func()   // for the loop to call
-	recorders chan struct{} // bounds the content keys made in the background
+	sought    []*node         // to be looked up
+	looking   int             // how many are being looked up
+	queue     queue           // what is ready
+	slots     int             // free job slots
+	saving    int             // jobs that have no slot any more, but are not recorded yet
+	saveable  int             // how many of those there may be
+	backlog   []func() func() // what is to be recorded by content
+	recorders int             // how much more of it may be done at the same time
+	inflight  int             // goroutines at work
+	events    chan func()     // for the loop to call
 	givenUp   bool
 	errs      []error
 }
@@ -114,6 +121,9 @@ type plan struct {
 func (p *plan) loop() {
 	ended := p.ctx.Done()
 	for {
+		if p.ctx.Err() != nil && !p.givenUp {
+			p.giveUp()
+		}
 		p.dispatch()
 		if p.inflight == 0 {
 			return
@@ -123,7 +133,6 @@ func (p *plan) loop() {
 			event()
 		case <-ended:
 			ended = nil
-			p.giveUp()
 		}
 	}
 }
@@ -143,19 +152,36 @@ func (p *plan) spawn(work func() func()) {
 // post hands the loop a function from a goroutine that spawn started.
 func (p *plan) post(event func()) { p.events <- event }
 
-// dispatch gives free job slots to the vertices that are ready.
+// dispatch starts everything that its bounds allow. No job starts before all
+// is looked up that is wanted by now: else one that is found to be missing a
+// moment later, but is on a longer path, would come second.
 func (p *plan) dispatch() {
-	for p.slots > 0 && len(p.queue) > 0 {
-		n := p.queue.pop()
-		in, err := n.inputResults()
-		if err != nil {
-			p.fail(n, err)
-			continue
-		}
-		p.slots--
-		n.state = running
-		p.spawn(func() func() { return p.job(n, in) })
+	for p.looking < readers && len(p.sought) > 0 {
+		n := p.sought[0]
+		p.sought = p.sought[1:]
+		p.look(n)
 	}
+	for p.recorders > 0 && len(p.backlog) > 0 {
+		work := p.backlog[0]
+		p.backlog = p.backlog[1:]
+		p.recorders--
+		p.spawn(work)
+	}
+	for p.looking == 0 && p.slots > 0 && p.saving < p.saveable && len(p.queue) > 0 {
+		p.run(p.queue.pop())
+	}
+}
+
+// run gives a vertex a job slot.
+func (p *plan) run(n *node) {
+	in, err := n.inputResults()
+	if err != nil {
+		p.fail(n, err)
+		return
+	}
+	p.slots--
+	n.state = running
+	p.spawn(func() func() { return p.job(n, in) })
 }
 
 // inputResults collects the results that a vertex is to be made of.
@@ -197,6 +223,9 @@ func (p *plan) setKey(n *node, key Key, err error) {
 			continue
 		}
 		p.identify(n, key)
+		for _, t := range n.targets {
+			p.begin(t)
+		}
 		for _, user := range n.users {
 			if user.missing--; user.missing == 0 {
 				stack = append(stack, user)
@@ -205,7 +234,7 @@ func (p *plan) setKey(n *node, key Key, err error) {
 	}
 }
 
-// identify gives a vertex its definition key, and starts on it if it is a target.
+// identify gives a vertex its definition key.
 func (p *plan) identify(n *node, key Key) {
 	n.key = key
 	n.sum = definitionSum(n)
@@ -222,43 +251,87 @@ func (p *plan) identify(n *node, key Key) {
 	} else {
 		p.byKey[id] = n
 	}
-	for _, t := range n.targets {
+}
+
+// begin starts on a target, once its vertex is keyed and its last build read.
+func (p *plan) begin(t *target) {
+	if !t.read || t.node.definition == "" {
+		return
+	}
+	n := t.node.actual()
+	n.begun = append(n.begun, t)
+	switch n.state {
+	case keyed:
 		p.want(n)
-		if n.actual().state != done {
-			p.weigh(t)
-			p.compare(t)
-		}
+	case wanted, ready, running, blocked:
+		p.prepare(t)
 	}
 }
 
-// want sees to it that a vertex gets its results: by its definition key if it
-// can, else from its inputs, for each of which the same is done.
+// prepare gets a target ready of which something has to be built.
+func (p *plan) prepare(t *target) {
+	p.weigh(t)
+	p.compare(t)
+}
+
+// want sees to it that a vertex gets its results.
 func (p *plan) want(n *node) {
-	stack := []*node{n}
-	for len(stack) > 0 {
-		n, stack = stack[len(stack)-1].actual(), stack[:len(stack)-1]
-		if n.state != keyed {
-			continue
+	if n.state == keyed && !p.givenUp {
+		n.state = sought
+		p.sought = append(p.sought, n)
+	}
+}
+
+// look searches a vertex by its definition key.
+func (p *plan) look(n *node) {
+	if n.unsure {
+		p.miss(n)
+		return
+	}
+	p.looking++
+	p.spawn(func() func() {
+		hit, err := p.find(p.ctx, n, BucketResults, n.definition)
+		return func() {
+			p.looking--
+			p.looked(n, hit, err)
 		}
-		if p.look(n) {
-			continue
+	})
+}
+
+// looked takes in what came of the search.
+func (p *plan) looked(n *node, hit ending, err error) {
+	switch {
+	case err != nil:
+		p.fail(n, err)
+	case hit.found():
+		hit.reason = HitDefinition
+		p.finish(n, hit)
+	case !p.givenUp:
+		n.miss = hit.miss
+		p.miss(n)
+	}
+}
+
+// miss has the inputs of a vertex solved that was not found.
+func (p *plan) miss(n *node) {
+	for _, t := range n.begun {
+		p.prepare(t)
+	}
+	if n.lost() {
+		p.cancel(n)
+		p.cancelUsers(n)
+		return
+	}
+	n.state = wanted
+	for _, in := range n.inputs {
+		if in = in.actual(); in.state != done {
+			in.waiters = append(in.waiters, n)
+			n.missing++
+			p.want(in)
 		}
-		if n.lost() {
-			p.cancel(n)
-			p.cancelUsers(n)
-			continue
-		}
-		n.state = wanted
-		for _, in := range slices.Backward(n.inputs) { // the first one on top
-			if in = in.actual(); in.state != done {
-				in.waiters = append(in.waiters, n)
-				n.missing++
-				stack = append(stack, in)
-			}
-		}
-		if n.missing == 0 {
-			p.enqueue(n)
-		}
+	}
+	if n.missing == 0 {
+		p.enqueue(n)
 	}
 }
 
@@ -269,26 +342,6 @@ func (n *node) lost() bool {
 			return true
 		}
 	}
-	return false
-}
-
-// look searches a vertex by its definition key. It returns true when there is
-// nothing more to do for it.
-func (p *plan) look(n *node) bool {
-	if n.unsure {
-		return false
-	}
-	hit, err := p.find(p.ctx, n, BucketResults, n.definition)
-	switch {
-	case err != nil:
-		p.fail(n, err)
-		return true
-	case hit.found():
-		hit.reason = HitDefinition
-		p.finish(n, hit)
-		return true
-	}
-	n.miss = hit.miss
 	return false
 }
 
@@ -398,13 +451,13 @@ func (p *plan) giveUp() {
 	p.givenUp = true
 	for i := range p.nodes {
 		switch n := &p.nodes[i]; n.state {
-		case unkeyed, wanted:
+		case unkeyed, sought, wanted:
 			p.cancel(n)
 		case ready:
 			p.drop(n)
 		}
 	}
-	p.queue = nil
+	p.sought, p.queue, p.backlog = nil, nil, nil
 }
 
 // drop cancels a vertex that may hold a lock.

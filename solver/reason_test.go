@@ -1,6 +1,7 @@
 package solver_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -83,6 +84,8 @@ func TestReasonsOfChangedFacts(t *testing.T) {
 		{"second of two", "mid", facts("env A", "1", "env B", "1"), facts("env A", "1", "env B", "2"), `env B changed from "1" to "2"`},
 		{"base", "base", facts("base", "sha256:aa"), facts("base", "sha256:bb"), `base changed from "sha256:aa" to "sha256:bb"`},
 		{"file", "src", facts("context", "go.mod"), facts("context", "src/main.go"), "file src/main.go changed"},
+		{"many files", "src", facts("context", "go.mod"), facts("context", "a b c d e f g"),
+			"file a changed, file b changed, file c changed, file d changed, file e changed, 2 more"},
 		{"file unknown", "src", facts("context", "unreadable"), facts("context", "src/main.go"),
 			"context changed (no details: manifest is gone)"},
 	} {
@@ -299,6 +302,74 @@ func TestReasonsAreOfTheTargetsOwnLastBuild(t *testing.T) {
 	}
 }
 
+// The record of a target's last build may come when its vertex is at work for
+// another target already.
+func TestTargetThatBeginsLate(t *testing.T) {
+	b := newBench(t)
+	solve := func() {
+		g := &llbWriter{}
+		mid := g.exec("mid", g.source("base"))
+		if _, err := solver.New(b.world, b.records).Solve(t.Context(), b.graph(map[string]*pb.Definition{
+			"early": g.target(g.exec("top", mid)), "late": g.target(mid),
+		})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	solve()
+	atWork, begun := make(chan struct{}), make(chan struct{})
+	b.world.facts["mid"] = facts("context", "src/main.go")
+	b.world.run["mid"] = func(context.Context, solver.Progress) error {
+		close(atWork)
+		<-begun
+		return nil
+	}
+	b.records.Fail = func(op, bucket, key string) error {
+		if op == "get" && bucket == solver.BucketBuilds && key == "late" {
+			<-atWork
+			close(begun)
+		}
+		return nil
+	}
+	solve()
+	b.records.Fail = nil
+	e, err := solver.Why(t.Context(), b.records, "late")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := e.Steps[1].Reason.String(); got != `context is new: "src/main.go"` {
+		t.Errorf("reason %q", got)
+	}
+}
+
+// A target that is found has steps below it that another one had to build.
+func TestReasonsBelowATargetThatWasFound(t *testing.T) {
+	b := newBench(t)
+	solve := func() *solver.Outcome {
+		g := &llbWriter{}
+		mid := g.exec("mid", g.source("base"))
+		out, err := solver.New(b.world, b.records).Solve(t.Context(), b.graph(map[string]*pb.Definition{
+			"a": g.target(g.exec("a", mid)), "b": g.target(g.exec("b", mid)),
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	solve()
+	b.world.gone["mid[base]"] = true
+	b.world.facts["b"] = facts("env A", "1")
+	out := solve()
+	b.ran("a", "b", "base", "mid", "mid", "b")
+	reason(t, out, "a", solver.Cached, "unchanged")
+	e, err := solver.Why(t.Context(), b.records, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := e.Steps[1].Reason.String(); got != "unchanged, but its result is gone (pruned)" {
+		t.Errorf("reason %q", got)
+	}
+}
+
 func TestUnnamedTargetLeavesNoRecord(t *testing.T) {
 	b := newBench(t)
 	if _, err := solver.New(b.world, b.records).Solve(t.Context(), b.graph(map[string]*pb.Definition{"": stack()})); err != nil {
@@ -386,6 +457,14 @@ ran       top: input "mid" changed
 	}
 
 	b.build(stack(), "top") // the first top again, but of the new mid
+	e, err = solver.Why(t.Context(), b.records, "app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := e.String(); !strings.HasSuffix(got, "\nremoved   lint all: no longer a step\n") {
+		t.Errorf("got:\n%s", got)
+	}
+
 	b.build(stack())
 	e, err = solver.Why(t.Context(), b.records, "app")
 	if err != nil {
@@ -410,6 +489,9 @@ func TestLongValuesAreShortened(t *testing.T) {
 	b.world.facts["mid"] = facts("script", strings.Repeat("x", 5000)+"b"+strings.Repeat("z", 5000))
 	out := b.build(stack(), "mid", "top")
 	r := step(t, out, "mid").Reason
+	if !strings.HasPrefix(r.Before, "…") || !strings.HasSuffix(r.Before, "…") {
+		t.Errorf("the cuts do not show in %q", r.Before)
+	}
 	if len(r.Before) > 200 || len(r.After) > 200 || !strings.Contains(r.Before, "xa") || !strings.Contains(r.After, "xb") {
 		t.Errorf("before %q, after %q", r.Before, r.After)
 	}

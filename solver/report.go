@@ -150,6 +150,7 @@ func (r Reason) cause() bool {
 // compared with the last build of the first of them.
 func (p *plan) report() *Report {
 	for _, t := range p.targets {
+		p.compareLate(t)
 		for i, n := range t.cone {
 			if n.why.Kind == "" {
 				n.verdict, n.why = p.reason(t, i, n)
@@ -205,7 +206,7 @@ func (n *node) missReason(t *target, i int) Reason {
 		return Reason{Kind: MissNoCache}
 	case n.miss != "":
 		return Reason{Kind: n.miss}
-	case t.comparison == nil: // it has no key
+	case n.definition == "": // its key is what failed
 		return Reason{}
 	}
 	change := t.comparison.changes[i]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/moby/buildkit/solver/pb"
@@ -46,8 +47,9 @@ func hold(w *world, name string, err error) (started, release chan struct{}) {
 
 // waits returns a channel that is closed when somebody waits for a lock.
 func (b *bench) waits() <-chan struct{} {
+	var once sync.Once
 	waiting := make(chan struct{})
-	b.records.Waiting = func(string) { close(waiting) }
+	b.records.Waiting = func(string) { once.Do(func() { close(waiting) }) }
 	return waiting
 }
 
@@ -238,9 +240,15 @@ func TestCancelWithALockInHand(t *testing.T) {
 }
 
 // late are Records whose locks come when it is too late for them.
-type late struct{ *solvertest.Records }
+type late struct {
+	*solvertest.Records
+	cancel func()
+}
 
-func (l late) TryLock(context.Context, string) (func(), bool, error) { return nil, false, nil }
+func (l late) TryLock(context.Context, string) (func(), bool, error) {
+	l.cancel()
+	return nil, false, nil
+}
 
 func (l late) Lock(ctx context.Context, name string) (func(), error) {
 	<-ctx.Done()
@@ -250,13 +258,8 @@ func (l late) Lock(ctx context.Context, name string) (func(), error) {
 func TestLockThatComesAfterTheEnd(t *testing.T) {
 	b := newBench(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	b.records.Fail = func(op, bucket, _ string) error {
-		if op == "get" && bucket == solver.BucketResults {
-			cancel()
-		}
-		return nil
-	}
-	_, err := solver.New(b.world, late{b.records}).Solve(ctx, b.graph(map[string]*pb.Definition{"app": stack()}))
+	records := late{b.records, cancel}
+	_, err := solver.New(b.world, records).Solve(ctx, b.graph(map[string]*pb.Definition{"app": stack()}))
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("error %v", err)
 	}

@@ -45,24 +45,24 @@ func (p *plan) showStart(n *node) {
 	if p.display == nil {
 		return
 	}
-	if n.begun == nil {
+	if n.shownAt == nil {
 		now := time.Now()
-		n.begun = &now
+		n.shownAt = &now
 	}
 	v := n.shown()
-	v.Started = n.begun
+	v.Started = n.shownAt
 	p.display.vertices(v)
 }
 
 // showEnd displays how a vertex ended. One that was cancelled before any work
 // on it began is not displayed at all.
 func (p *plan) showEnd(n *node) {
-	if p.display == nil || n.state == cancelled && n.begun == nil {
+	if p.display == nil || n.state == cancelled && n.shownAt == nil {
 		return
 	}
 	now := time.Now()
 	v := n.shown()
-	v.Started, v.Completed, v.Cached = n.begun, &now, n.verdict == Cached
+	v.Started, v.Completed, v.Cached = n.shownAt, &now, n.verdict == Cached
 	if v.Started == nil {
 		v.Started = &now
 	}
@@ -96,7 +96,7 @@ func (p *plan) showWaiting(n *node, over bool) {
 	}
 	p.showStart(n)
 	now := time.Now()
-	st := &client.VertexStatus{ID: waiting, Vertex: n.v.Digest, Started: n.begun, Timestamp: now}
+	st := &client.VertexStatus{ID: waiting, Vertex: n.v.Digest, Started: n.shownAt, Timestamp: now}
 	if over {
 		st.Completed = &now
 	}

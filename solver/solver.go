@@ -81,7 +81,7 @@ func (s *Solver) Solve(ctx context.Context, req Request) (*Outcome, error) {
 	}
 	defer p.display.close()
 	p.announce()
-	p.keySources()
+	p.open()
 	p.loop()
 	outcome := p.outcome()
 	if err := context.Cause(ctx); err != nil {
@@ -108,8 +108,9 @@ func (s *Solver) plan(ctx context.Context, req Request) (*plan, error) {
 		nodes:     make([]node, req.Graph.Len()),
 		byKey:     map[identity]*node{},
 		slots:     jobs,
+		saveable:  jobs,
 		events:    make(chan func(), eventsAhead),
-		recorders: make(chan struct{}, max(1, jobs/2)),
+		recorders: max(1, jobs/2),
 	}
 	for _, t := range req.Targets {
 		if !t.Edge.Scratch() && (!req.Graph.has(t.Edge.Vertex) || t.Edge.Output < 0) {

@@ -1,13 +1,16 @@
 package solver
 
 import (
+	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 )
 
-// keyers is how many keys of sources are made at the same time. They wait for
-// registries and for disks rather than for processors.
-const keyers = 16
+// readers bounds the goroutines that make the keys of sources and read
+// records, each. They wait for registries and for disks rather than for
+// processors.
+const readers = 16
 
 // unknownCost is what a vertex without an estimate is taken to cost.
 const unknownCost = time.Second
@@ -27,7 +30,7 @@ type target struct {
 
 // addTarget adds a target, and all that it is made of, to the plan.
 func (p *plan) addTarget(given Target) {
-	t := &target{Target: given}
+	t := &target{Target: given, read: given.Name == ""}
 	p.targets = append(p.targets, t)
 	if given.Edge.Scratch() {
 		return
@@ -79,23 +82,29 @@ func (p *plan) addNode(v *Vertex) *node {
 	return n
 }
 
-// keySources makes the keys of everything that has no inputs.
-func (p *plan) keySources() {
-	var sources []*node
+// open starts on what the rest waits for: the records of the last builds, and
+// the keys of everything that has no inputs.
+func (p *plan) open() {
+	var tasks []func()
+	for _, t := range p.targets {
+		if t.node != nil && !t.read {
+			tasks = append(tasks, func() { p.readLast(t) })
+		}
+	}
 	for i := range p.nodes {
 		if n := &p.nodes[i]; n.v != nil && len(n.inputs) == 0 {
-			sources = append(sources, n)
+			tasks = append(tasks, func() { p.keySource(n) })
 		}
 	}
 	var next atomic.Int64
-	for range min(keyers, len(sources)) {
+	for range min(readers, len(tasks)) {
 		p.spawn(func() func() {
 			for {
 				i := int(next.Add(1)) - 1
-				if i >= len(sources) {
+				if i >= len(tasks) {
 					return func() {}
 				}
-				p.keySource(sources[i])
+				tasks[i]()
 			}
 		})
 	}
@@ -106,6 +115,22 @@ func (p *plan) keySource(n *node) {
 	key, err := n.op.Key(p.ctx)
 	stop()
 	p.post(func() { p.setKey(n, key, err) })
+}
+
+// readLast reads the record of the last build of a target.
+func (p *plan) readLast(t *target) {
+	data, _, err := p.records.Get(p.ctx, BucketBuilds, t.Name)
+	p.post(func() {
+		t.read = true
+		t.lastData = data
+		switch {
+		case errors.Is(err, ErrDamaged):
+			t.last = &build{damaged: true}
+		case err != nil && p.ctx.Err() == nil:
+			p.errs = append(p.errs, fmt.Errorf("read last build of %q: %w", t.Name, err))
+		}
+		p.begin(t)
+	})
 }
 
 // weigh gives everything that a target is made of its priority: the estimated
@@ -131,7 +156,7 @@ func (p *plan) costs(t *target) func(*Vertex) time.Duration {
 		return p.req.Cost
 	}
 	durations := map[string]time.Duration{}
-	for _, step := range p.previous(t).Steps {
+	for _, step := range t.previous().Steps {
 		durations[step.Name] = max(durations[step.Name], step.Duration)
 	}
 	return func(v *Vertex) time.Duration {
