@@ -60,7 +60,7 @@ func imageText(b engine.Built) string {
 	if len(b.Names) > 0 {
 		parts = append(parts, familiar(b.Names[0]))
 	} else if b.Image != "" {
-		parts = append(parts, b.Image)
+		parts = append(parts, strings.TrimPrefix(b.Image, "images."))
 	}
 	if b.Desc.Digest != "" {
 		parts = append(parts, b.Desc.Digest.String())
