@@ -30,7 +30,11 @@
 //
 // `from: stages.build` is a CUE reference. The decoder follows it to a
 // location, (package, path), and decodes each location once; so a base that
-// a thousand images share is one *Image. CUE evaluates two fields that are
+// a thousand images share is one *Image. A location below `images` or
+// `stages` declares an image, which brings its own context. What is declared
+// anywhere else, a definition or a hidden field, takes the context of its
+// file when it is referred to, and that of the image around it when it is
+// instantiated there, by a unification or as a stage. CUE evaluates two fields that are
 // nothing but a reference to the same template as one shared node; within
 // such a node references resolve to the template's path, which the decoder
 // maps back to the image that it is decoding (see scope).

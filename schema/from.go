@@ -20,7 +20,7 @@ var sourceFields = [...]string{"local", "git", "http", "oci"}
 func (d *decoder) from(v cue.Value, s *scope) *From {
 	from := &From{Pos: d.pos(v)}
 	// An image first: in a cycle it has no value.
-	if at, _, ok := d.reference(v); ok && d.declared(s.home(at), s).Exists() {
+	if d.isImageRef(v, s) {
 		from.Image = d.fromImage(v, s)
 		if from.Image == nil {
 			return nil
@@ -80,6 +80,10 @@ func (d *decoder) fromImage(v cue.Value, s *scope) *Image {
 				return d.decoded(origin, img, last)
 			}
 			if img := d.declared(last, s); img.Exists() {
+				if last.isStage() && d.isImageRef(img, s) {
+					v = img
+					continue
+				}
 				return d.imageAt(img, last, s)
 			}
 		}
@@ -91,6 +95,14 @@ func (d *decoder) fromImage(v cue.Value, s *scope) *Image {
 		return d.imageAt(v, last, s)
 	}
 	return d.image(v, &scope{outer: s, at: d.inPlace(v, s), context: s.context, inFrom: true})
+}
+
+// isImageRef reports whether v is nothing but a reference to an image or stage
+// that is declared as one: it then is that image, with its own context. A
+// reference to anything else is a template, which is instantiated in place.
+func (d *decoder) isImageRef(v cue.Value, s *scope) bool {
+	at, _, ok := d.reference(v)
+	return ok && d.declared(s.home(at), s).Exists()
 }
 
 // declared is the image that is declared at a location; it does not exist

@@ -26,8 +26,11 @@ type scope struct {
 	inFrom bool
 }
 
-// contextPath is the field that says what copies read.
-var contextPath = cue.ParsePath("context")
+// The fields of an image that are looked up out of their order.
+var (
+	contextPath = cue.ParsePath("context")
+	fromPath    = cue.ParsePath("from")
+)
 
 // requested decodes a target and checks the assertions in it.
 func (d *decoder) requested(t target) *Image {
@@ -37,7 +40,12 @@ func (d *decoder) requested(t target) *Image {
 		return img
 	}
 	before := len(d.errs)
-	img := d.imageAt(v, at, nil)
+	var img *Image
+	if outer := d.around(at, nil); outer != nil && d.isImageRef(v, outer) {
+		img = d.fromImage(v, outer)
+	} else {
+		img = d.imageAt(v, at, nil)
+	}
 	if len(d.errs) == before {
 		d.residue(v)
 	}
@@ -120,6 +128,9 @@ func (d *decoder) image(v cue.Value, s *scope) *Image {
 		Pos:     d.posOf(v, labelPart),
 		Context: s.context,
 	}
+	if s.outer != nil && s.outer.at.isImage() && s.at.isImage() {
+		d.private(v)
+	}
 	d.stack = append(d.stack, s)
 	d.imageFields(v, img, s)
 	d.stack = d.stack[:len(d.stack)-1]
@@ -156,7 +167,7 @@ func (d *decoder) imageFields(v cue.Value, img *Image, s *scope) {
 		}
 		d.unknown(f, name, words)
 	})
-	d.dockerfileAlone(v, img)
+	d.oneBase(v, img)
 }
 
 // imageField decodes a field that only images have.
@@ -172,7 +183,9 @@ func (d *decoder) imageField(name string, f cue.Value, img *Image, s *scope) boo
 		})
 	case "stages":
 		d.fields(f, "stages by name", func(label string, stage cue.Value) {
-			if st := d.stage(label, stage, s); st != nil {
+			if d.isImageRef(stage, s) {
+				d.fromImage(stage, s)
+			} else if st := d.stage(label, stage, s); st != nil {
 				img.Stages = append(img.Stages, st)
 			}
 		})
@@ -208,15 +221,18 @@ func (d *decoder) stage(label string, v cue.Value, s *scope) *Image {
 	return d.image(v, &scope{outer: s, at: at, context: s.context})
 }
 
-// dockerfileAlone refuses steps beside a Dockerfile.
-func (d *decoder) dockerfileAlone(v cue.Value, img *Image) {
-	if img.Dockerfile == nil {
-		return
+// oneBase refuses two things to start from.
+func (d *decoder) oneBase(v cue.Value, img *Image) {
+	if f := v.LookupPath(fromPath); img.Dockerfile != nil && f.Exists() {
+		d.failLabel(f, `"from" cannot stand beside "dockerfile"`, "the Dockerfile has its own")
 	}
-	for _, name := range []string{"from", "steps"} {
-		if f := v.LookupPath(cue.ParsePath(name)); f.Exists() {
-			d.failLabel(f, fmt.Sprintf("%q cannot stand beside \"dockerfile\"", name),
-				"the Dockerfile has its own; make it a stage and start from that")
+}
+
+// private refuses what only images have on a stage.
+func (d *decoder) private(v cue.Value) {
+	for _, name := range []string{"tags", "platforms", "annotations"} {
+		if f := v.LookupPath(cue.MakePath(cue.Str(name))); f.Exists() {
+			d.failLabel(f, fmt.Sprintf("a stage has no %q: it is private", name), "give them to the image")
 		}
 	}
 }

@@ -20,11 +20,13 @@ func (l location) key() string { return fmt.Sprintf("%p %s", l.inst, l.path) }
 // `images`, or a stage of whatever is above it.
 func (l location) isImage() bool {
 	sels := l.path.Selectors()
-	if l.inst == nil || len(sels) < 2 {
-		return false
-	}
-	parent := selectorName(sels[len(sels)-2])
-	return parent == "stages" || parent == "images" && len(sels) == 2
+	return l.isStage() || l.inst != nil && len(sels) == 2 && selectorName(sels[0]) == "images"
+}
+
+// isStage reports whether the location is below `stages`.
+func (l location) isStage() bool {
+	sels := l.path.Selectors()
+	return l.inst != nil && len(sels) > 2 && selectorName(sels[len(sels)-2]) == "stages"
 }
 
 // below is the rest of l's path where l is outer or in it.

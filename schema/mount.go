@@ -13,7 +13,7 @@ func mountUses(kind string) []string {
 	return strings.Fields(map[string]string{
 		"bind":   "from source rw",
 		"cache":  "from source rw id sharing uid gid mode",
-		"tmpfs":  "size",
+		"tmpfs":  "size rw",
 		"secret": "id required uid gid mode",
 		"ssh":    "id required uid gid mode",
 	}[kind])

@@ -87,8 +87,12 @@ func (g *generator) image(name string, known []*Image, depth int) *Image {
 	g.some(func() { img.From = g.from(known) })
 	g.some(func() { img.Platform = "build" })
 	g.some(func() { img.Args = []Var{{Name: "A", Value: g.text()}, {Name: "B", Unset: true}} })
-	g.some(func() { img.Platforms = []string{"linux/amd64"} })
 	img.Config = g.config()
+	if depth == 0 {
+		g.some(func() { img.Platforms = []string{"linux/amd64"} })
+	} else {
+		img.Config.Annotations = nil
+	}
 	for range g.IntN(4) {
 		img.Steps = append(img.Steps, g.step(known))
 	}

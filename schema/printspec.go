@@ -352,7 +352,7 @@ func (p *printer) mount(m *Mount, img *Image) objectNode {
 	}
 	l.str("source", m.Source)
 	l.flag("rw", m.RW)
-	if m.ReadOnly && m.Type == "cache" {
+	if m.ReadOnly && m.Type != "bind" && m.Type != "" {
 		l.put("rw", word("false"))
 	}
 	l.str("id", m.ID)

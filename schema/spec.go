@@ -61,7 +61,7 @@ type Image struct {
 	Steps  []*Step
 	Stages []*Image // in the order of the source; private
 
-	Dockerfile *Dockerfile // nil: the steps build the image
+	Dockerfile *Dockerfile // what the image starts from, instead of From
 
 	// Context is the absolute directory that copies and bind mounts read.
 	// Stages inherit it from the image that holds them.
@@ -240,7 +240,7 @@ type Mount struct {
 	From     *From  // nil: the context
 	Source   string
 	RW       bool // `rw: true`: a writable bind mount
-	ReadOnly bool // `rw: false`: a read-only cache mount
+	ReadOnly bool // `rw: false`: a read-only cache or tmpfs mount
 	ID       string
 	Sharing  string
 	Size     int64

@@ -17,12 +17,12 @@ type verbEntry struct {
 // verbs are the fields of #Step of which a step has exactly one.
 var verbs = [...]verbEntry{
 	{VerbRun, "env workdir user mounts cache tmpfs secrets ssh network insecure stdin expand name"},
-	{VerbCopy, "from to include exclude parents link chown chmod expand name"},
+	{VerbCopy, "from to include exclude parents link unpack chown chmod expand name"},
 	{VerbAdd, "from to include exclude parents link chown chmod checksum unpack keepGitDir expand name"},
-	{VerbFile, "content link chown chmod expand name"},
+	{VerbFile, "content to link chown chmod expand name"},
 	{VerbMkdir, "chown chmod expand name"},
 	{VerbRm, "expand name"},
-	{VerbSymlink, "to expand name"},
+	{VerbSymlink, "to chown expand name"},
 	{VerbSet, "expand name"},
 	{VerbArg, "expand name"},
 }
