@@ -1,4 +1,26 @@
 // Package gitsource resolves and fetches LLB git sources with the git program.
+//
+// A bare mirror per URL keeps what was fetched, shallow: one commit, unless the
+// server refuses to send a single one. A commit that the mirror has needs no
+// network.
+//
+//	Resolve: ls-remote ──▶ commit            (a full commit id: no network)
+//	Fetch:   mirror ◀── fetch --depth=1 ── remote
+//	         mirror ──▶ read-tree -u ──▶ directory   (+ submodules)
+//
+// # What git is trusted with
+//
+// The URL, the ref and the contents of the repository are hostile. So git runs
+// without the user's and the system's configuration, without hooks, templates,
+// prompts and background maintenance, and may use no protocols but http(s),
+// ssh and git. A ref that begins with '-' is refused, and what is passed on is
+// separated from the options (CVE-2026-44517). A sub-directory is opened
+// component by component in the open checkout, and must be one (CVE-2026-33748).
+//
+// Credentials, those in the URL included, reach git by its environment, never
+// on a command line, which every user of the machine can read; and they are
+// kept out of messages, of the mirror and of a checked-out .git directory
+// (GHSA-gc89-7gcr-jxqc).
 package gitsource
 
 import (
@@ -7,45 +29,18 @@ import (
 	"io"
 )
 
-var errLanding = errors.New("gitsource: being written")
-
 // ErrNoGit says that the git program is not there.
 var ErrNoGit = errors.New("the program git is not installed, or not in PATH: a git source needs it")
 
 // ErrNoSecret is what Options.Secret returns for a secret that was not given.
 var ErrNoSecret = errors.New("no such secret")
 
-// Source is a parsed LLB git source.
-type Source struct {
-	// Remote is the URL, credentials included: never log it, log String().
-	Remote string
-	Ref    string
-	Subdir string
-	// Checksum is the (abbreviated) commit that Ref must be.
-	Checksum         string
-	KeepGitDir       bool
-	SkipSubmodules   bool
-	FetchByCommit    bool
-	CommitMTime      bool
-	AuthTokenSecret  string
-	AuthHeaderSecret string
-	KnownSSHHosts    string
-	// MountSSHSock is the id of the ssh agent.
-	MountSSHSock string
-}
-
-// Parse reads an LLB source identifier ("git://…") and its attributes.
-// Attributes that this package cannot honour are refused by name.
-func Parse(identifier string, attrs map[string]string) (*Source, error) { return nil, errLanding }
-
-// String is the source without credentials.
-func (s *Source) String() string { return "" }
-
 // Options are what a Client works with.
 type Options struct {
 	// Dir holds a bare mirror per URL.
 	Dir string
-	// Lock makes this process the only one that uses a mirror.
+	// Lock makes this process the only one that uses a mirror; nil when there
+	// is no other.
 	Lock func(ctx context.Context, name string) (unlock func(), err error)
 	// Secret returns a secret by id, or ErrNoSecret.
 	Secret func(ctx context.Context, id string) ([]byte, error)
@@ -54,13 +49,14 @@ type Options struct {
 	// Env has the variables that git may see: PATH and the proxies are taken
 	// from it, nothing else.
 	Env []string
-	// AllowFile permits file:// URLs and local paths (tests).
+	// AllowFile permits file:// URLs (tests).
 	AllowFile bool
-	// Log, when set, receives git's messages.
+	// Log, when set, receives git's messages, without credentials.
 	Log io.Writer
 }
 
-// Client resolves and fetches sources.
+// Client resolves and fetches sources. It is safe for concurrent use where
+// Options.Lock is.
 type Client struct{ o Options }
 
 // New returns a client.
@@ -77,15 +73,9 @@ type Resolved struct {
 	Ref string
 }
 
-// Resolve asks the remote for the commit; a full commit id needs no network.
-func (c *Client) Resolve(ctx context.Context, s *Source) (Resolved, error) {
-	return Resolved{}, errLanding
-}
-
-// Key is the identity of the checked-out files.
-func (s *Source) Key(r Resolved) string { return "" }
-
-// Fetch checks the resolved source out into the empty directory dir.
-func (c *Client) Fetch(ctx context.Context, s *Source, r Resolved, dir string) error {
-	return errLanding
+func (c *Client) lock(ctx context.Context, name string) (func(), error) {
+	if c.o.Lock == nil {
+		return func() {}, nil
+	}
+	return c.o.Lock(ctx, name)
 }
