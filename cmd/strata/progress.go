@@ -57,18 +57,24 @@ func (d *display) wait(well bool) bool {
 	return d.drawn && !d.silent
 }
 
-// follow holds back what comes in the quiet time, then draws.
+// follow holds back what comes in the quiet time, and for as long as all that
+// comes is cached; then it draws.
 func (d *display) follow(ch <-chan *client.SolveStatus) {
 	var held []*client.SolveStatus
 	timer := time.NewTimer(quietTime)
 	defer timer.Stop()
+	over, busy := false, false
 	for open := true; open; {
 		select {
 		case s, ok := <-ch:
 			if open = ok; ok {
 				held = append(held, s)
+				busy = busy || working(s)
 			}
 		case <-timer.C:
+			over = true
+		}
+		if over && busy && open {
 			d.draw(held, ch)
 			return
 		}
@@ -96,4 +102,9 @@ func (d *display) draw(held []*client.SolveStatus, rest <-chan *client.SolveStat
 	}()
 	// The display ends with its channel: a cancelled build closes it too.
 	_, _ = d.ui.UpdateFrom(context.Background(), all)
+}
+
+// working tells whether a status speaks of work, not of what was found.
+func working(s *client.SolveStatus) bool {
+	return slices.ContainsFunc(s.Vertexes, func(v *client.Vertex) bool { return v.Started != nil && !v.Cached })
 }

@@ -89,7 +89,7 @@ func (a *app) run(ctx context.Context, o *runOptions, entrypoint *string, args [
 		return err
 	})
 	if err := errors.Join(err, restore()); err != nil {
-		return &exitError{runExitCode(err), err}
+		return runError(err)
 	}
 	if status.ExitCode != 0 {
 		return &exitError{code: status.ExitCode}
@@ -97,18 +97,18 @@ func (a *app) run(ctx context.Context, o *runOptions, entrypoint *string, args [
 	return nil
 }
 
-// runExitCode is docker's code for a container that could not be run.
-func runExitCode(err error) int {
-	var code *exitError
+// runError gives the error of a container that could not be run docker's code.
+func runError(err error) error {
+	var decided *exitError
 	switch {
-	case errors.As(err, &code):
-		return code.code
+	case errors.As(err, &decided):
+		return decided
 	case errors.Is(err, executor.ErrNotFound):
-		return exitNotFound
+		return &exitError{exitNotFound, err}
 	case errors.Is(err, executor.ErrNotExecutable):
-		return exitNotExecutable
+		return &exitError{exitNotExecutable, err}
 	}
-	return exitEngine
+	return &exitError{exitEngine, err}
 }
 
 // variables reads -e; a name alone takes the environment's value.
