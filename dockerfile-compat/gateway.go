@@ -7,16 +7,22 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"strings"
 	"sync"
 
+	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/pb"
 	digest "github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	fstypes "github.com/tonistiigi/fsutil/types"
+
+	"github.com/strata-build/strata/compiler"
 )
 
 // Remote reads files of contexts that are not on this machine.
@@ -28,11 +34,16 @@ type Remote interface {
 
 // gateway answers what BuildKit's Dockerfile packages ask of their daemon.
 type gateway struct {
-	opts   map[string]string
-	meta   llb.ImageMetaResolver
-	locals map[string]string // directories by the name of the local source
-	texts  map[string][]byte // files that are given in place, by name
-	remote Remote
+	opts    map[string]string
+	meta    llb.ImageMetaResolver
+	layouts compiler.Layouts
+	build   ocispecs.Platform
+	locals  map[string]string    // directories by the name of the local source
+	texts   map[string][]byte    // files that are given in place, by name
+	stores  map[string]string    // OCI layouts by the name of the store
+	targets map[string]string    // stages by the name of the context that they are
+	inputs  map[string]llb.State // the same, compiled
+	remote  Remote
 
 	mu       sync.Mutex
 	warnings []Warning
@@ -46,7 +57,19 @@ const maxFile = 16 << 20
 // BuildOpts implements client.Client.
 func (g *gateway) BuildOpts() client.BuildOpts {
 	all := pb.Caps.CapSet(pb.Caps.All())
-	return client.BuildOpts{Opts: g.opts, LLBCaps: all, Caps: gwpb.Caps.CapSet(nil), Product: "strata"}
+	worker := client.WorkerInfo{Platforms: []ocispecs.Platform{g.buildPlatform()}}
+	return client.BuildOpts{
+		Opts: g.opts, LLBCaps: all, Caps: gwpb.Caps.CapSet(nil), Product: "strata",
+		Workers: []client.WorkerInfo{worker},
+	}
+}
+
+// buildPlatform is where the steps of the build run.
+func (g *gateway) buildPlatform() ocispecs.Platform {
+	if g.build.OS == "" {
+		return platforms.Normalize(platforms.DefaultSpec())
+	}
+	return platforms.Normalize(g.build)
 }
 
 // Solve implements client.Client for the only kind of request that the
@@ -60,7 +83,7 @@ func (g *gateway) Solve(_ context.Context, req client.SolveRequest) (*client.Res
 		return nil, err
 	}
 	res := client.NewResult()
-	res.SetRef(&reference{g: g, def: req.Definition, local: name})
+	res.SetRef(&sourceFiles{g: g, def: req.Definition, local: name})
 	return res, nil
 }
 
@@ -83,7 +106,32 @@ func localName(def *pb.Definition) (string, error) {
 
 // ResolveImageConfig implements client.Client.
 func (g *gateway) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
+	if layout := opt.OCILayoutOpt; layout != nil {
+		return g.resolveLayout(ctx, ref, layout)
+	}
+	if g.meta == nil {
+		return "", "", nil, fmt.Errorf("the image %s cannot be looked up here", ref)
+	}
 	return g.meta.ResolveImageConfig(ctx, ref, opt)
+}
+
+// resolveLayout reads the config of an image in an OCI layout.
+func (g *gateway) resolveLayout(ctx context.Context, ref string, opt *sourceresolver.ResolveOCILayoutOpt) (string, digest.Digest, []byte, error) {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return "", "", nil, err
+	}
+	want, ok := named.(reference.Digested)
+	store := path.Base(opt.Store.StoreID)
+	if !ok || g.layouts == nil || g.stores[store] == "" {
+		return "", "", nil, fmt.Errorf("the OCI layout of %s cannot be read here", ref)
+	}
+	platform := g.buildPlatform()
+	if opt.Platform != nil {
+		platform = *opt.Platform
+	}
+	dgst, config, err := g.layouts.Image(ctx, g.stores[store], want.Digest().String(), platform)
+	return ref, dgst, config, err
 }
 
 // ResolveSourceMetadata implements sourceresolver.MetaResolver.
@@ -92,7 +140,7 @@ func (g *gateway) ResolveSourceMetadata(_ context.Context, op *pb.SourceOp, _ so
 }
 
 // Inputs implements client.Client.
-func (g *gateway) Inputs(context.Context) (map[string]llb.State, error) { return nil, nil }
+func (g *gateway) Inputs(context.Context) (map[string]llb.State, error) { return g.inputs, nil }
 
 // NewContainer implements client.Client.
 func (g *gateway) NewContainer(context.Context, client.NewContainerRequest) (client.Container, error) {
@@ -117,17 +165,17 @@ func (g *gateway) Warn(_ context.Context, _ digest.Digest, message string, opts 
 	return nil
 }
 
-// reference is the files of one source.
-type reference struct {
+// sourceFiles is the files of one source.
+type sourceFiles struct {
 	g     *gateway
 	def   *pb.Definition
 	local string
 }
 
-var _ client.Reference = (*reference)(nil)
+var _ client.Reference = (*sourceFiles)(nil)
 
 // ToState implements client.Reference.
-func (r *reference) ToState() (llb.State, error) {
+func (r *sourceFiles) ToState() (llb.State, error) {
 	op, err := llb.NewDefinitionOp(r.def)
 	if err != nil {
 		return llb.State{}, err
@@ -136,10 +184,10 @@ func (r *reference) ToState() (llb.State, error) {
 }
 
 // Evaluate implements client.Reference: nothing has to run for a file.
-func (r *reference) Evaluate(context.Context) error { return nil }
+func (r *sourceFiles) Evaluate(context.Context) error { return nil }
 
 // ReadFile implements client.Reference.
-func (r *reference) ReadFile(ctx context.Context, req client.ReadRequest) ([]byte, error) {
+func (r *sourceFiles) ReadFile(ctx context.Context, req client.ReadRequest) ([]byte, error) {
 	data, err := r.read(ctx, req.Filename)
 	if err != nil || req.Range == nil {
 		return data, err
@@ -152,7 +200,7 @@ func (r *reference) ReadFile(ctx context.Context, req client.ReadRequest) ([]byt
 	return data[start:end], nil
 }
 
-func (r *reference) read(ctx context.Context, name string) ([]byte, error) {
+func (r *sourceFiles) read(ctx context.Context, name string) ([]byte, error) {
 	if r.local == "" {
 		if r.g.remote == nil {
 			return nil, errors.New("a context that is not on this machine cannot be read here")
@@ -188,11 +236,15 @@ func readBelow(dir, name string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is no regular file", name)
 	}
-	return io.ReadAll(io.LimitReader(f, maxFile))
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxFile)
+	}
+	return data, err
 }
 
 // StatFile implements client.Reference.
-func (r *reference) StatFile(ctx context.Context, req client.StatRequest) (*fstypes.Stat, error) {
+func (r *sourceFiles) StatFile(ctx context.Context, req client.StatRequest) (*fstypes.Stat, error) {
 	data, err := r.read(ctx, req.Path)
 	if err != nil {
 		return nil, err
@@ -201,6 +253,6 @@ func (r *reference) StatFile(ctx context.Context, req client.StatRequest) (*fsty
 }
 
 // ReadDir implements client.Reference.
-func (r *reference) ReadDir(context.Context, client.ReadDirRequest) ([]*fstypes.Stat, error) {
+func (r *sourceFiles) ReadDir(context.Context, client.ReadDirRequest) ([]*fstypes.Stat, error) {
 	return nil, errors.New("directories of a context are not listed")
 }
