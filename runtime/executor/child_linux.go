@@ -16,6 +16,7 @@ type child struct {
 	calls
 	e    *Executor
 	cmd  *Command
+	env  []string
 	held []*os.File // open until the child has executed
 	io   *stdio
 	// kills is how often the group ran out of memory before.
@@ -39,7 +40,7 @@ func newChild(e *Executor, cmd *Command) (*child, error) {
 			return nil, fmt.Errorf("%q has a zero byte in it", s)
 		}
 	}
-	return &child{e: e, cmd: cmd, explain: map[int]func(error) error{}}, nil
+	return &child{e: e, cmd: cmd, env: cmd.Env, explain: map[int]func(error) error{}}, nil
 }
 
 // explained says how a failure of the call that is added next is reported.
@@ -123,11 +124,11 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // execute tries each place where the command may be, as the C library does.
 func (c *child) execute() {
 	name := c.cmd.Args[0]
-	args, env := c.Strings(c.cmd.Args), c.Strings(c.cmd.Env)
+	args, env := c.Strings(c.cmd.Args), c.Strings(c.env)
 	places := []string{name}
 	search := ""
 	if !strings.Contains(name, "/") {
-		search = lookup(c.cmd.Env, "PATH", defaultPath)
+		search = lookup(c.env, "PATH", defaultPath)
 		places = nil
 		for dir := range strings.SplitSeq(search, ":") {
 			if dir == "" {

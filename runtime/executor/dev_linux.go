@@ -79,6 +79,12 @@ func (s *step) mountDev() error {
 	if err := fillDev(int(m.Fd())); err != nil {
 		return err
 	}
+	if s.e.info.SingleID && s.has("/etc/apt") {
+		if err := writeAptConfig(int(m.Fd())); err != nil {
+			return err
+		}
+		s.env = withAptConfig(s.env)
+	}
 	if privileged {
 		return makeHostDevices(int(m.Fd()))
 	}
@@ -106,6 +112,39 @@ func fillDev(dev int) error {
 		}
 	}
 	return nil
+}
+
+// aptConfig is where a step with a single ID finds the configuration that
+// keeps apt from becoming another user for its downloads: apt makes sure that
+// it has become that user, which it cannot (see seccomp.FakeIDs).
+const aptConfig = "/dev/.apt.conf"
+
+// has tells whether the tree has a path.
+func (s *step) has(path string) bool {
+	p, err := s.tree.find(path, 0, true)
+	if err != nil {
+		return false
+	}
+	closeAll([]*os.File{p.file})
+	return true
+}
+
+func writeAptConfig(dev int) error {
+	f, err := unix.Openat(dev, filepath.Base(aptConfig), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return fmt.Errorf("create %s: %w", aptConfig, err)
+	}
+	file := os.NewFile(uintptr(f), aptConfig)
+	_, err = file.WriteString("APT::Sandbox::User \"root\";\n")
+	return errors.Join(err, file.Chmod(0o644), file.Close())
+}
+
+// withAptConfig names the file, unless the image has its own.
+func withAptConfig(env []string) []string {
+	if lookup(env, "APT_CONFIG", "") != "" {
+		return env
+	}
+	return append(slices.Clip(env), "APT_CONFIG="+aptConfig)
 }
 
 // bindDevice binds a device of the host into the new /dev.

@@ -31,7 +31,7 @@ func (e *Executor) Exec(ctx context.Context, t Target, cmd *Command) (*Process, 
 		return nil, err
 	}
 	defer x.close()
-	l, err := e.launchIn(x)
+	l, err := e.launch(&x.child)
 	if err != nil {
 		x.io.abort()
 		return nil, err
@@ -63,6 +63,10 @@ func (e *Executor) planExec(t Target, cmd *Command) (*entry, error) {
 		return nil, err
 	}
 	x := &entry{child: *c}
+	// Unlike that of a new container, this process is seen by others from its
+	// birth. One that may trace it anyway (CAP_SYS_PTRACE) must not get at our
+	// memory.
+	x.options.Copy = true
 	if x.target, err = openTarget(t); err == nil {
 		err = x.write(t)
 	}
@@ -100,23 +104,31 @@ func openTarget(t Target) (*os.File, error) {
 // write writes the program. The descriptors of the host are opened before, and
 // closed by the kernel when the command is executed; nothing is looked up on
 // the host's side once the namespaces are joined.
+//
+// A process cannot change its pid namespace, only that of its children: hence
+// the fork. The second process is our child nevertheless (CLONE_PARENT).
 func (x *entry) write(t Target) error {
 	if err := x.connect(t); err != nil {
 		return err
 	}
 	x.signals()
-	x.dieWithParent()
 	if err := x.joinCgroupOf(t); err != nil {
 		return err
 	}
-	x.session()
 	x.Do(program.Call{
 		What: "join the container", Number: unix.SYS_SETNS,
 		Args: program.Args{
 			fd(x.target),
-			program.Int(unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP),
+			program.Int(unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP),
 		},
 	})
+	var first program.Label
+	x.Do(program.Call{
+		What: "create a process in the container", Number: unix.SYS_CLONE,
+		Args: program.Args{program.Int(unix.CLONE_PARENT | int(unix.SIGCHLD))}, NonZero: &first, Report: true,
+	})
+	x.dieWithParent()
+	x.session()
 	x.stdio()
 	x.chdir()
 	if err := x.limits(); err != nil {
@@ -125,7 +137,12 @@ func (x *entry) write(t Target) error {
 	if err := x.privileges(); err != nil {
 		return err
 	}
+	if _, err := os.Lstat(fmt.Sprintf("/proc/%d/root%s", t.PID, aptConfig)); err == nil {
+		x.env = withAptConfig(x.env)
+	}
 	x.execute()
+	x.Place(&first)
+	x.simple("end", unix.SYS_EXIT, 0)
 	return nil
 }
 
@@ -182,15 +199,4 @@ func openPts(t Target) (*os.File, error) {
 		return nil, errors.Join(errors.New("the container has no terminals at /dev/pts"), err, pts.Close())
 	}
 	return pts, nil
-}
-
-// launchIn launches from the launcher's thread, whose children are born in the
-// container's pid namespace for that time: a process cannot change its own.
-func (e *Executor) launchIn(x *entry) (launched, error) {
-	var l launched
-	err := e.launcher.in(x.target, e.self, func() (err error) {
-		l, err = e.run(&x.child)
-		return err
-	})
-	return l, err
 }

@@ -40,9 +40,10 @@
 // descriptor is used. The comments cite the CVEs of other runtimes at the
 // place that would have had them.
 //
-// The process itself is not dumpable while an executor exists: children share
-// its memory for a while, some of them inside of containers, whose processes
-// must not be able to trace them (CVE-2016-9962).
+// The process itself is not dumpable once there is an executor: what it clones
+// has its memory and its open files for a while. A process that joins a
+// container (Exec) is seen by those that are in it (CVE-2016-9962), so it gets
+// a copy of the memory besides.
 //
 // # What a command gets
 //

@@ -208,31 +208,72 @@ type launched struct {
 	pidfd *os.File
 }
 
-// launch runs a child's program.
-func (e *Executor) launch(c *child) (l launched, err error) {
-	e.launcher.do(func() { l, err = e.run(c) })
-	return l, err
-}
-
-// run is launch on the launcher's thread. Whatever fails, no process is left.
-func (e *Executor) run(c *child) (launched, error) {
-	started, err := c.Program.Start(c.options)
+// launch runs a child's program. Whatever fails, no process is left.
+func (e *Executor) launch(c *child) (launched, error) {
+	var started *program.Child
+	var err error
+	e.launcher.do(func() { started, err = c.begin() })
 	if err != nil {
 		return launched{}, err
 	}
-	err = started.Failure()
-	if err == nil {
+	failure := started.Failure()
+	pid, fd := started.PID, started.PIDFD
+	if second := started.Reported(); second != 0 {
+		if fd, err = replace(pid, fd, second); err != nil {
+			return launched{}, errors.Join(failure, err)
+		}
+		pid = second
+	}
+	if failure == nil {
 		// In time for os.NewFile, which asks whether Go's poller is to watch it.
-		if err = unix.SetNonblock(started.PIDFD, true); err != nil {
-			_ = unix.PidfdSendSignal(started.PIDFD, unix.SIGKILL, nil, 0)
+		if failure = unix.SetNonblock(fd, true); failure == nil {
+			return launched{pid, os.NewFile(uintptr(fd), "process "+strconv.Itoa(pid))}, nil
 		}
 	}
-	pidfd := os.NewFile(uintptr(started.PIDFD), "process "+strconv.Itoa(started.PID))
+	_ = unix.Kill(pid, unix.SIGKILL)
+	_, err = wait4(pid, nil, 0, nil)
+	return launched{}, errors.Join(c.failure(failure), err, unix.Close(fd))
+}
+
+// replace takes the process that the first one has forked, and returns its
+// descriptor. Both are children of ours, so that their numbers are theirs until
+// they are waited for.
+func replace(first, fd, second int) (int, error) {
+	_, err := wait4(first, nil, 0, nil)
+	err = errors.Join(err, unix.Close(fd))
 	if err == nil {
-		return launched{started.PID, pidfd}, nil
+		if fd, err = unix.PidfdOpen(second, 0); err == nil {
+			return fd, nil
+		}
 	}
-	_, waitErr := wait4(started.PID, nil, 0, nil)
-	return launched{}, errors.Join(c.failure(err), waitErr, pidfd.Close())
+	_ = unix.Kill(second, unix.SIGKILL)
+	_, waitErr := wait4(second, nil, 0, nil)
+	return -1, errors.Join(fmt.Errorf("find the process in the container: %w", err), waitErr)
+}
+
+// begin starts the program, and waits until it has executed the command or
+// failed. With shared memory that is how the clone works. A copy holds a pipe
+// open till then.
+func (c *child) begin() (*program.Child, error) {
+	if !c.options.Copy {
+		return c.Program.Start(c.options)
+	}
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], cloexec); err != nil {
+		return nil, fmt.Errorf("create pipe: %w", err)
+	}
+	started, err := c.Program.Start(c.options)
+	// Nothing was written, and nothing will be.
+	_ = unix.Close(ends[1])
+	if err == nil {
+		for {
+			if _, err := unix.Read(ends[0], make([]byte, 1)); err != unix.EINTR {
+				break
+			}
+		}
+	}
+	_ = unix.Close(ends[0])
+	return started, err
 }
 
 // Start starts s and returns once its command has been executed, or could not

@@ -2,20 +2,39 @@ package executor
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/strata-build/strata/internal/testenv"
+	"github.com/strata-build/strata/runtime/executor/userns"
 	"github.com/strata-build/strata/runtime/mount"
 )
 
 func TestMain(m *testing.M) {
 	InitMain()
-	os.Exit(m.Run())
+	if os.Getenv(nestedVariable) != "" {
+		// As strata does it, for an ordinary user.
+		out, err := userns.Ensure(context.Background())
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		if out.Replaced {
+			os.Exit(out.ExitCode)
+		}
+	}
+	code := m.Run()
+	if dir := sharedBase.dir; dir != "" {
+		os.RemoveAll(dir)
+	}
+	os.Exit(code)
 }
 
 // image is a root file system: a busybox image, and an upper directory that
@@ -25,41 +44,74 @@ type image struct {
 	upper string
 }
 
-// base unpacks busybox into a directory.
+// sharedBase is the busybox image, which no test changes: it is a lower layer.
+var sharedBase struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// base is the layer with busybox.
 func base(t testing.TB) string {
 	t.Helper()
 	busybox := testenv.Tool(t, "busybox")
-	dir := t.TempDir()
+	sharedBase.once.Do(func() { sharedBase.dir, sharedBase.err = unpackBusybox(busybox) })
+	if sharedBase.err != nil {
+		t.Fatal(sharedBase.err)
+	}
+	return sharedBase.dir
+}
+
+func unpackBusybox(busybox string) (string, error) {
+	dir, err := os.MkdirTemp("", "strata-busybox-")
+	if err != nil {
+		return "", err
+	}
 	for _, d := range []string{"bin", "etc", "proc", "sys", "dev", "tmp", "root"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
-			t.Fatal(err)
+			return dir, err
 		}
 	}
 	text, err := os.ReadFile(busybox)
 	if err != nil {
-		t.Fatal(err)
+		return dir, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "bin/busybox"), text, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(busybox, "--install", "-s", filepath.Join(dir, "bin")).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	// The links name the host's busybox.
-	links, err := filepath.Glob(filepath.Join(dir, "bin/*"))
+	list, err := exec.Command(busybox, "--list").Output()
 	if err != nil {
+		return dir, err
+	}
+	for name := range strings.FieldsSeq(string(list)) {
+		if name != "busybox" {
+			err = errors.Join(err, os.Symlink("busybox", filepath.Join(dir, "bin", name)))
+		}
+	}
+	return dir, errors.Join(err, os.WriteFile(filepath.Join(dir, "bin/busybox"), text, 0o755),
+		os.Chmod(filepath.Join(dir, "tmp"), 0o1777), os.Chmod(dir, 0o755))
+}
+
+// layer makes a layer to put upon the base. A name that ends in a slash is a
+// directory, content that begins with "-> " a symlink.
+func layer(t testing.TB, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, l := range links {
-		if filepath.Base(l) == "busybox" {
-			continue
+	for name, content := range files {
+		p := filepath.Join(dir, name)
+		err := os.MkdirAll(filepath.Dir(p), 0o755)
+		target, link := strings.CutPrefix(content, "-> ")
+		switch {
+		case strings.HasSuffix(name, "/"):
+			err = errors.Join(err, os.MkdirAll(p, 0o755))
+		case link:
+			err = errors.Join(err, os.Symlink(target, p))
+		default:
+			err = errors.Join(err, os.WriteFile(p, []byte(content), 0o755))
 		}
-		if err := errors.Join(os.Remove(l), os.Symlink("busybox", l)); err != nil {
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := os.Chmod(filepath.Join(dir, "tmp"), 0o1777); err != nil {
-		t.Fatal(err)
 	}
 	return dir
 }
@@ -85,6 +137,17 @@ func newImage(t testing.TB, layers ...string) *image {
 // nestedVariable is set where the tests run again in a user namespace.
 const nestedVariable = "STRATA_TEST_NESTED"
 
+// initial marks a test of what an ordinary user cannot have.
+func initial(t testing.TB) {
+	t.Helper()
+	if kind := os.Getenv(nestedVariable); kind != "" {
+		t.Skipf("not in a user namespace (%s)", kind)
+	}
+}
+
+// singleID says that one user ID is mapped.
+func singleID() bool { return os.Getenv(nestedVariable) == "single" }
+
 func newExecutor(t testing.TB) *Executor {
 	t.Helper()
 	if os.Getenv(nestedVariable) == "" {
@@ -109,7 +172,8 @@ type result struct {
 	err            error
 }
 
-// run runs a command on a new overlay of the base.
+// run runs a command, on a new overlay of the base unless change says
+// otherwise.
 func run(t testing.TB, e *Executor, change func(*Spec), args ...string) result {
 	t.Helper()
 	var out, errOut bytes.Buffer

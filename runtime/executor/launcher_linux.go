@@ -70,21 +70,6 @@ func (l *launcher) do(f func()) {
 	<-finished
 }
 
-// in runs f on the thread while the thread's children are born in the pid
-// namespace of another process. own is this process.
-func (l *launcher) in(other, own *os.File, f func() error) (err error) {
-	l.do(func() {
-		if err = unix.Setns(int(other.Fd()), unix.CLONE_NEWPID); err != nil {
-			err = fmt.Errorf("join the process namespace of the container: %w", err)
-			return
-		}
-		err = f()
-		// It can always go back to the namespace that it lives in itself.
-		err = errors.Join(err, unix.Setns(int(own.Fd()), unix.CLONE_NEWPID))
-	})
-	return err
-}
-
 func (l *launcher) close() {
 	close(l.jobs)
 	<-l.done

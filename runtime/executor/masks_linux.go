@@ -30,8 +30,8 @@ func readOnlyPaths() []string {
 }
 
 // mask covers the sensitive paths. Each is opened below the very proc or sysfs
-// mount that was attached, without crossing a symlink or another mount, and
-// covered by descriptor: there is no path that the image or another process
+// mount that was attached, without crossing a symlink, and covered by
+// descriptor: there is no path that the image or another process
 // could have changed (CVE-2019-19921, CVE-2025-31133, CVE-2025-52565). What
 // covers it is the null device of the host, whose number was checked
 // (CVE-2025-31133: runc took the image's), or an empty directory of ours.
@@ -54,11 +54,13 @@ func (s *step) sensitive(what, p string, missing *program.Label) (program.Arg, b
 	if !ok {
 		return program.Arg{}, false
 	}
-	base, resolve := m.arg, uintptr(insideMount)
+	base := m.arg
 	if m.file != nil {
-		// A clone of the host's, in which the host may have mounts.
-		base, resolve = fd(m.file), insideMount&^unix.RESOLVE_NO_XDEV
+		base = fd(m.file)
 	}
+	// Other mounts may be crossed: those of the spec, which must not uncover a
+	// path, and the host's where its /proc was cloned.
+	const resolve = insideMount &^ unix.RESOLVE_NO_XDEV
 	call := s.open(what, base, p[len(top)+1:], unix.O_PATH|unix.O_NOFOLLOW, resolve)
 	call.Ignore, call.Else = []unix.Errno{unix.ENOENT}, missing
 	return s.Add(call), true

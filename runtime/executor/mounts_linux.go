@@ -135,9 +135,12 @@ func (s *step) place(m *os.File, target string, missing uint32, follow bool) err
 		return err
 	}
 	if p.file != nil {
-		s.held = append(s.held, p.file)
-		if err := sameKind(m, p.file); err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrMountTarget, target, err)
+		dir, err := isDir(m)
+		if err != nil {
+			return err
+		}
+		if err := s.hold(p, dir); err != nil {
+			return err
 		}
 	}
 	s.attach("mount "+target, fd(m), s.targetOf(p))
@@ -145,20 +148,18 @@ func (s *step) place(m *os.File, target string, missing uint32, follow bool) err
 	return nil
 }
 
-func sameKind(m, target *os.File) error {
-	a, err := isDir(m)
-	if err != nil {
-		return err
-	}
-	b, err := isDir(target)
-	if err != nil {
-		return err
-	}
+// hold keeps a mount point open, after a look whether it is one for a
+// directory, or for a file.
+func (s *step) hold(p point, dir bool) error {
+	s.held = append(s.held, p.file)
+	is, err := isDir(p.file)
 	switch {
-	case a && !b:
-		return errors.New("it is a file, and a directory is to be mounted there")
-	case !a && b:
-		return errors.New("it is a directory, and a file is to be mounted there")
+	case err != nil:
+		return err
+	case dir && !is:
+		return fmt.Errorf("%w: %s is a file, and a directory is to be mounted there", ErrMountTarget, p.path)
+	case !dir && is:
+		return fmt.Errorf("%w: %s is a directory, and a file is to be mounted there", ErrMountTarget, p.path)
 	}
 	return nil
 }
@@ -178,7 +179,9 @@ func (s *step) placeMade(m program.Arg, target string) error {
 		return err
 	}
 	if p.file != nil {
-		s.held = append(s.held, p.file)
+		if err := s.hold(p, true); err != nil {
+			return err
+		}
 	}
 	s.attach("mount "+target, m, s.targetOf(p))
 	s.tree.mounts[p.path] = planned{arg: m}

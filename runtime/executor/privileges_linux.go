@@ -119,13 +119,15 @@ func (c *child) privileges() error {
 	if err != nil {
 		return err
 	}
-	for n := range c.e.lastCap + 1 {
-		if !keep.has(n) && !c.cmd.Security.Privileged {
-			c.simple("drop capabilities", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, n)
+	if c.e.info.SingleID && c.cmd.User.UID != 0 {
+		// A new user namespace fills the bounding set again.
+		c.becomeSingle()
+		c.dropBounding(keep)
+	} else {
+		c.dropBounding(keep)
+		if err := c.become(); err != nil {
+			return err
 		}
-	}
-	if err := c.become(); err != nil {
-		return err
 	}
 	c.dieWithParent()
 	c.checkParent()
@@ -150,15 +152,20 @@ func (c *child) privileges() error {
 	return nil
 }
 
+func (c *child) dropBounding(keep capSet) {
+	for n := range c.e.lastCap + 1 {
+		if !keep.has(n) && !c.cmd.Security.Privileged {
+			c.simple("drop capabilities", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, n)
+		}
+	}
+}
+
 // become changes user and groups.
 func (c *child) become() error {
 	u := c.cmd.User
 	info := c.e.info
 	if info.SingleID {
-		if u.UID != 0 {
-			c.becomeSingle()
-		}
-		return nil
+		return nil // we are root, and cannot be more groups than one
 	}
 	if uint64(u.UID) >= info.IDs || uint64(u.GID) >= info.GroupIDs {
 		return fmt.Errorf("user %d:%d is not mapped: this user has the IDs 0 to %d (see /etc/subuid and /etc/subgid)",

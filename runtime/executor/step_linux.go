@@ -224,7 +224,7 @@ func (s *step) executeStep() error {
 	s.Do(program.Call{
 		What: "execute the init", Number: unix.SYS_EXECVEAT,
 		Args: program.Args{
-			fd(self), s.String(""), s.Strings(args), s.Strings(s.cmd.Env), program.Int(unix.AT_EMPTY_PATH),
+			fd(self), s.String(""), s.Strings(args), s.Strings(s.env), program.Int(unix.AT_EMPTY_PATH),
 		},
 	})
 	return nil

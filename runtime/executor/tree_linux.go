@@ -151,15 +151,26 @@ func (w *walk) up() {
 	w.stack = w.stack[:last]
 }
 
-// inner is a point below a mount that only the child has.
+// inner is a point below a mount that only the child has. No symlink is
+// followed there, so that the names tell which other mounts are on the way.
 func (w *walk) inner(at string, m planned) (point, bool, error) {
-	for _, name := range w.pending {
+	rest := w.pending
+	for i, name := range w.pending {
 		if name == ".." {
 			return point{}, false, errors.New("it goes up from " + at)
 		}
+		deeper := path.Join(at, path.Join(w.pending[:i+1]...))
+		if d, ok := w.tree.mounts[deeper]; ok {
+			at, m, rest = deeper, d, w.pending[i+1:]
+			if d.file != nil {
+				w.pending = rest
+				w.stack = append(w.stack, node{fd: int(d.file.Fd()), path: at})
+				return point{}, false, nil
+			}
+		}
 	}
-	rest := path.Join(w.pending...)
-	return point{path: path.Join(at, rest), base: m.arg, rest: rest}, true, nil
+	p := path.Join(append([]string{"."}, rest...)...)
+	return point{path: path.Join(at, p), base: m.arg, rest: p}, true, nil
 }
 
 func (w *walk) open(here *node, name, next string) error {

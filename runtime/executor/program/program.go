@@ -90,12 +90,15 @@ type Call struct {
 	Else *Label
 	// Zero makes a result other than 0 an error (unix.EPROTO).
 	Zero bool
+	// NonZero is where a result other than 0 leads to: a fork's, in the parent.
+	NonZero *Label
+	// Report keeps the result for Child.Reported.
+	Report bool
 }
 
 // Label is a place in a program: made by Program.Label, set by Program.Place.
 type Label struct {
-	at    uint16
-	users []int
+	errors, results []int // the calls that lead to it
 }
 
 // instruction is what the child reads. It holds no pointers.
@@ -104,10 +107,12 @@ type instruction struct {
 	args     [6]uintptr
 	ignored  [maxIgnored]uint16
 	next     uint16 // where an ignored error leads to
+	nonZero  uint16 // where a result other than 0 leads to
 	ignores  uint8
 	register uint8 // of the result, or noRegister
 	from     uint8 // bit i: args[i] is the number of a register
 	zero     bool
+	report   bool
 }
 
 // Program is a list of system calls being written down. The zero value is an
@@ -142,7 +147,8 @@ func (p *Program) Do(c Call) { p.add(c) }
 
 func (p *Program) add(c Call) int {
 	at := len(p.code)
-	in := instruction{number: c.Number, register: noRegister, next: uint16(at + 1), zero: c.Zero}
+	next := uint16(at + 1)
+	in := instruction{number: c.Number, register: noRegister, next: next, nonZero: next, zero: c.Zero, report: c.Report}
 	for i, a := range c.Args {
 		in.args[i] = a.value
 		if a.register {
@@ -158,7 +164,11 @@ func (p *Program) add(c Call) int {
 	}
 	in.ignores = uint8(len(c.Ignore))
 	if c.Else != nil {
-		c.Else.users = append(c.Else.users, at)
+		c.Else.errors = append(c.Else.errors, at)
+		p.open++
+	}
+	if c.NonZero != nil {
+		c.NonZero.results = append(c.NonZero.results, at)
 		p.open++
 	}
 	p.code = append(p.code, in)
@@ -169,11 +179,15 @@ func (p *Program) add(c Call) int {
 // Place puts l before the call that is added next. Every label that calls
 // refer to is placed once, after them.
 func (p *Program) Place(l *Label) {
-	for _, at := range l.users {
-		p.code[at].next = uint16(len(p.code))
+	here := uint16(len(p.code))
+	for _, at := range l.errors {
+		p.code[at].next = here
 	}
-	p.open -= len(l.users)
-	l.users = nil
+	for _, at := range l.results {
+		p.code[at].nonZero = here
+	}
+	p.open -= len(l.errors) + len(l.results)
+	*l = Label{}
 }
 
 // String puts s, with a zero byte behind it, where the child finds it.

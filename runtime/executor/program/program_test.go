@@ -161,6 +161,44 @@ func TestCopy(t *testing.T) {
 	}
 }
 
+// A program may fork: what the parent of the two does comes last.
+func TestFork(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var p Program
+	defer p.Release()
+	var parent Label
+	p.Do(Call{
+		What: "fork", Number: unix.SYS_CLONE, Args: Args{Int(unix.CLONE_PARENT | int(unix.SIGCHLD))}, NonZero: &parent, Report: true,
+	})
+	stdout(&p, int(w.Fd()))
+	shell(&p, `echo $$; exit 3`)
+	p.Place(&parent)
+	p.Do(Call{What: "end", Number: unix.SYS_EXIT, Args: Args{Int(4)}})
+	c, err := p.Start(Options{Copy: true})
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := io.ReadAll(r)
+	if code := wait(t, c); code != 4 || err != nil {
+		t.Errorf("the first process ended with %d, %v", code, err)
+	}
+	if err := c.Failure(); err != nil {
+		t.Error(err)
+	}
+	if strings.TrimSpace(string(out)) != strconv.Itoa(c.Reported()) {
+		t.Errorf("the second process is %q, reported as %d", out, c.Reported())
+	}
+	var ws unix.WaitStatus
+	if _, err := unix.Wait4(c.Reported(), &ws, 0, nil); err != nil || ws.ExitStatus() != 3 {
+		t.Errorf("the second process ended with %d, %v", ws.ExitStatus(), err)
+	}
+}
+
 func TestRefusedPrograms(t *testing.T) {
 	var over Label
 	for name, write := range map[string]func(p *Program){

@@ -28,12 +28,14 @@ type Child struct {
 	out   *outcome
 	what  []string
 	// shared is the mapping that out lies in, with Options.Copy.
-	shared []byte
+	shared   []byte
+	reported int
 }
 
 // outcome is what the child leaves behind for the parent.
 type outcome struct {
 	index, errno uint32
+	reported     uintptr
 }
 
 // cloneArgs is struct clone_args of clone3(2).
@@ -127,15 +129,19 @@ func (l *launch) prepare(o Options) {
 
 // Failure is the call that failed (*Error), or nil if the process executed
 // its program. A child of Options.Copy must have ended or executed by then.
-// It can be asked once.
+// It can be asked once, and reads what Reported returns.
 func (c *Child) Failure() error {
 	index, errno := int(c.out.index), unix.Errno(c.out.errno)
+	c.reported = int(c.out.reported)
 	c.unshare()
 	if errno == 0 {
 		return nil
 	}
 	return &Error{Index: index, What: c.what[index], Errno: errno}
 }
+
+// Reported is the result of the call that was to be reported, or 0.
+func (c *Child) Reported() int { return c.reported }
 
 // vfork clones. Parent and child both return from vforkSyscall, the child
 // first, on the same stack: so the parent returns at once, and what it returns
@@ -179,7 +185,13 @@ func child(l *launch) {
 			if in.register != noRegister {
 				l.registers[in.register] = r
 			}
+			if in.report && r != 0 {
+				l.out.reported = r // not from the fork's child
+			}
 			i++
+			if r != 0 {
+				i = int(in.nonZero)
+			}
 			continue
 		}
 		if !ignored(in, uint16(errno)) {

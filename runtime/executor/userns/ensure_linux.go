@@ -138,12 +138,23 @@ func write(w way, started *os.File) *program.Program {
 	})
 	w.enter(p)
 	resetSignals(p)
-	p.Do(program.Call{
-		What: "execute this program again", Number: unix.SYS_EXECVE,
-		// Arguments and environment are handed on as they are.
-		Args: program.Args{p.String("/proc/self/exe"), p.Strings(os.Args), p.Strings(syscall.Environ())},
-	})
+	execute(p)
 	return p
+}
+
+// execute executes this program, with the arguments and the environment that it
+// has. By its path where possible: what /proc/self/exe leads to lies in the
+// first process' mount namespace, in which the executor could not clone it.
+func execute(p *program.Program) {
+	call := program.Call{What: "execute this program again", Number: unix.SYS_EXECVE}
+	args, env := p.Strings(os.Args), p.Strings(syscall.Environ())
+	if path, err := os.Readlink("/proc/self/exe"); err == nil {
+		call.Args = program.Args{p.String(path), args, env}
+		call.Ignore = []unix.Errno{unix.ENOENT, unix.EACCES, unix.ENOTDIR}
+		p.Do(call)
+	}
+	call.Args, call.Ignore = program.Args{p.String("/proc/self/exe"), args, env}, nil
+	p.Do(call)
 }
 
 // resetSignals lets no handler of ours run in the copy, and then signals

@@ -1,0 +1,146 @@
+package executor
+
+import (
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/strata-build/strata/internal/testenv"
+)
+
+// ordinaryUser is a user ID that owns nothing, and that newuidmap finds in
+// /etc/passwd: nobody.
+const ordinaryUser = 65534
+
+// asUser runs this test program again as an ordinary user, with or without
+// subordinate IDs, in a mount namespace where /etc/subuid says so.
+func asUser(t *testing.T, subordinate bool, args ...string) (string, error) {
+	t.Helper()
+	testenv.Root(t)
+	setpriv := testenv.Tool(t, "setpriv")
+	testenv.Tool(t, "newuidmap")
+	dir := t.TempDir()
+	program := filepath.Join(dir, "program")
+	if err := copyFile("/proc/self/exe", program); err != nil {
+		t.Fatal(err)
+	}
+	ids := ""
+	if subordinate {
+		ids = strconv.Itoa(ordinaryUser) + ":1000000:65536\n" + "other:2000000:1\n"
+	}
+	sub, tmp := filepath.Join(dir, "sub"), filepath.Join(dir, "tmp")
+	for _, err := range []error{
+		os.WriteFile(sub, []byte(ids), 0o644), os.Mkdir(tmp, 0o700), os.Chown(tmp, ordinaryUser, ordinaryUser),
+		os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	id := strconv.Itoa(ordinaryUser)
+	script := `mount --bind $0 /etc/subuid && mount --bind $0 /etc/subgid && exec "$@"`
+	cmd := exec.Command("unshare", append([]string{
+		"-m", "sh", "-c", script, sub, setpriv, "--reuid", id, "--regid", id, "--clear-groups", program,
+	}, args...)...)
+	kind := "single"
+	if subordinate {
+		kind = "ranges"
+	}
+	cmd.Env = append(os.Environ(), nestedVariable+"="+kind, "TMPDIR="+tmp, "HOME="+tmp)
+	cmd.Dir, _ = os.Getwd()
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func copyFile(from, to string) error {
+	r, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	w, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(w, r); err != nil {
+		return err
+	}
+	return w.Close()
+}
+
+// The suite again, as an ordinary user.
+func TestRootless(t *testing.T) {
+	if os.Getenv(nestedVariable) != "" {
+		t.Skip("this is the suite again")
+	}
+	for _, subordinate := range []bool{false, true} {
+		out, err := asUser(t, subordinate, "-test.v")
+		if err != nil {
+			t.Errorf("subordinate IDs %v: %v\n%s", subordinate, err, failures(out))
+		}
+		t.Logf("subordinate IDs %v: %d passed", subordinate, strings.Count(out, "--- PASS"))
+	}
+}
+
+// failures leaves out what passed.
+func failures(out string) string {
+	var b strings.Builder
+	for line := range strings.Lines(out) {
+		if !strings.HasPrefix(line, "=== ") && !strings.HasPrefix(line, "--- PASS") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+// What fails with a single ID, and takes a package manager with it, seems to
+// work.
+func TestSingleID(t *testing.T) {
+	if !singleID() {
+		t.Skip("this is part of TestRootless")
+	}
+	e := newExecutor(t)
+	if !e.info.SingleID || !e.info.Rootless {
+		t.Fatalf("got %+v", e.info)
+	}
+	apt := layer(t, map[string]string{"etc/apt/": ""})
+	got := sh(t, e, func(s *Spec) { s.Root = newImage(t, base(t), apt).root }, `
+		touch /f && chown 33:44 /f && chown -h daemon /f 2>/dev/null; stat -c %u:%g /f
+		mknod /c c 1 3 && [ ! -e /c ] && mkfifo /p && [ -p /p ] && echo nodes
+		setpriv --nnp true; echo root::0:0::/:/bin/sh > /etc/passwd; echo www:x:33:33::/:/bin/sh >> /etc/passwd
+		su www -c 'echo as www; id -u'
+		echo $APT_CONFIG; cat $APT_CONFIG
+		tar c /f | tar x -C /tmp && stat -c %u /tmp/f`)
+	want := "0:0\nnodes\nas www\n0\n/dev/.apt.conf\nAPT::Sandbox::User \"root\";\n0"
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	got = sh(t, e, func(s *Spec) {
+		s.Root, s.Env = newImage(t, base(t), apt).root, append(s.Env, "APT_CONFIG=/own")
+	}, "echo $APT_CONFIG")
+	if got != "/own" {
+		t.Errorf("the image's APT_CONFIG became %q", got)
+	}
+}
+
+func TestSubordinateIDs(t *testing.T) {
+	if os.Getenv(nestedVariable) != "ranges" {
+		t.Skip("this is part of TestRootless")
+	}
+	e := newExecutor(t)
+	if e.info.SingleID || e.info.IDs != 65537 || e.info.UID != ordinaryUser {
+		t.Fatalf("got %+v", e.info)
+	}
+	got := sh(t, e, nil, "touch /f && chown 33:44 /f && stat -c %u:%g /f; mknod /c c 1 3 2>/dev/null || echo no node; echo [$APT_CONFIG]")
+	if got != "33:44\nno node\n[]" {
+		t.Errorf("got %q", got)
+	}
+	r := run(t, e, func(s *Spec) { s.User.UID = 70000 }, "true")
+	if r.err == nil || !strings.Contains(r.err.Error(), "user 70000:0 is not mapped: this user has the IDs 0 to 65536") {
+		t.Errorf("got %v", r.err)
+	}
+}
