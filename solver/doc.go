@@ -70,8 +70,8 @@
 // Sources are keyed first, all at the same time. Of the vertices that are
 // ready, the one with the longest way to a target runs first, in terms of the
 // durations of the last build; so no job starts while a search is under way
-// that may come up with one that is farther from its target. A failure cancels what needs the failed vertex;
-// everything else ends well and is recorded.
+// that may come up with one that is farther from its target. A failure cancels
+// what needs the failed vertex; everything else ends well and is recorded.
 //
 // # Once only
 //
