@@ -131,7 +131,7 @@ func (j *job) platform(ctx context.Context, p PlatformImage, out Output, notes A
 		m.MediaType, configType = dockerManifest, dockerConfig
 	}
 	for _, info := range layers {
-		desc, err := layerDescriptor(info.Desc, out.dockerTypes())
+		desc, err := layerDescriptor(info.Desc, out)
 		if err != nil {
 			return assembledManifest{}, err
 		}
@@ -191,13 +191,13 @@ func (j *job) keep(ctx context.Context, data []byte, kind string) (ocispec.Descr
 
 // layerDescriptor is a layer's descriptor in a manifest: of the manifest's
 // family of media types, always distributable, without notes of the store.
-func layerDescriptor(desc ocispec.Descriptor, docker bool) (ocispec.Descriptor, error) {
+func layerDescriptor(desc ocispec.Descriptor, out Output) (ocispec.Descriptor, error) {
 	base, ok := plainTypes[strings.Replace(strings.Replace(desc.MediaType, ".nondistributable", "", 1), ".foreign", "", 1)]
 	if !ok {
 		return desc, fmt.Errorf("layer %s is of the type %q, which is no layer of an image", desc.Digest, desc.MediaType)
 	}
 	kind := base.oci
-	if docker {
+	if out.dockerTypes() {
 		if kind = base.docker; kind == "" {
 			return desc, fmt.Errorf("layer %s is compressed with zstd, for which docker has no media type: use compression=gzip,force-compression=true or oci-mediatypes=true", desc.Digest)
 		}

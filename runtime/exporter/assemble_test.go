@@ -141,10 +141,10 @@ func TestLayerTypesAreConverted(t *testing.T) {
 		{"application/vnd.oci.image.layer.v1.tar+zstd", ocispec.MediaTypeImageLayerZstd, ""},
 		{"text/plain", "", ""},
 	} {
-		for docker, want := range map[bool]string{false: test.oci, true: test.docker} {
-			got, err := layerDescriptor(ocispec.Descriptor{MediaType: test.in, Digest: "sha256:x", Size: 1}, docker)
+		for kind, want := range map[Type]string{OCI: test.oci, Docker: test.docker} {
+			got, err := layerDescriptor(ocispec.Descriptor{MediaType: test.in, Digest: "sha256:x", Size: 1}, Output{Type: kind})
 			if want == "" && err == nil || want != "" && got.MediaType != want {
-				t.Errorf("%s, docker %t: %s, %v; want %s", test.in, docker, got.MediaType, err, want)
+				t.Errorf("%s for %s: %s, %v; want %s", test.in, kind, got.MediaType, err, want)
 			}
 		}
 	}

@@ -42,10 +42,15 @@ func (j *job) writeTo(ctx context.Context, dest string, fill func(w io.Writer) e
 	if err := fill(&checked{ctx, f}); err != nil {
 		return errors.Join(err, f.drop())
 	}
-	if err := ctx.Err(); err != nil {
+	info, err := f.Stat()
+	if err = errors.Join(err, ctx.Err()); err != nil {
 		return errors.Join(err, f.drop())
 	}
-	return f.rename(dest)
+	if err := f.rename(dest); err != nil {
+		return err
+	}
+	j.p.Status("writing "+dest, info.Size(), info.Size(), true)
+	return nil
 }
 
 // destination follows links to what is to be replaced. Devices and pipes are

@@ -191,18 +191,18 @@ func (j *job) layoutDir(ctx context.Context, dest string, a *assembled, names []
 	if err != nil {
 		return err
 	}
-	d := &layoutDir{dir: dest}
-	if old == nil {
+	d := &layoutDir{dir: dest, fresh: old == nil}
+	if d.fresh {
 		d.dir = temporary(filepath.Dir(filepath.Clean(dest)))
 	}
 	if err := j.fillLayout(ctx, d, a, addEntries(old, j.entries(a, names))); err != nil {
-		return errors.Join(err, d.undo(old == nil))
+		return errors.Join(err, d.undo())
 	}
-	if old != nil {
+	if !d.fresh {
 		return nil
 	}
 	if err := os.Rename(d.dir, dest); err != nil {
-		return errors.Join(fmt.Errorf("write output: %w", err), d.undo(true))
+		return errors.Join(fmt.Errorf("write output: %w", err), d.undo())
 	}
 	return nil
 }
@@ -242,13 +242,14 @@ func addEntries(old, added []ocispec.Descriptor) []ocispec.Descriptor {
 
 // layoutDir is a layout directory being filled.
 type layoutDir struct {
-	dir  string
-	made []string // files that were not there before
+	dir   string
+	fresh bool     // the whole directory is ours
+	made  []string // files that were not there before
 }
 
 // undo takes back what was written.
-func (d *layoutDir) undo(all bool) error {
-	if all {
+func (d *layoutDir) undo() error {
+	if d.fresh {
 		return os.RemoveAll(d.dir)
 	}
 	var errs []error

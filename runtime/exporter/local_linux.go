@@ -24,7 +24,7 @@ func (j *job) local(ctx context.Context, out Output) error {
 	dest := filepath.Clean(out.Dest)
 	_, err := os.Lstat(dest)
 	if err == nil {
-		return j.localInto(ctx, dest, out)
+		return j.fillLocal(ctx, &extraction{}, dest, out)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("write output: %w", err)
@@ -36,7 +36,7 @@ func (j *job) local(ctx context.Context, out Output) error {
 	if err := os.Mkdir(tmp, 0o777); err != nil {
 		return fmt.Errorf("write output: %w", err)
 	}
-	if err = j.localInto(ctx, tmp, out); err == nil {
+	if err = j.fillLocal(ctx, &extraction{fresh: true}, tmp, out); err == nil {
 		err = os.Rename(tmp, dest)
 	}
 	if err != nil {
@@ -55,13 +55,14 @@ func removeTree(dir string) error {
 	return root.RemoveAll(filepath.Base(dir))
 }
 
-func (j *job) localInto(ctx context.Context, dest string, out Output) error {
+func (j *job) fillLocal(ctx context.Context, x *extraction, dest string, out Output) error {
 	root, err := rootfs.OpenDir(dest)
 	if err != nil {
 		return fmt.Errorf("write output: %w", err)
 	}
 	defer root.Close()
-	x := &extraction{ctx: ctx, root: root, split: j.split(out), owner: os.Geteuid() == 0, seen: map[string]bool{}}
+	x.ctx, x.root, x.split, x.owner, x.seen = ctx, root, j.split(out), os.Geteuid() == 0, map[string]bool{}
+	x.buf = make([]byte, 256<<10)
 	for _, p := range j.image.Platforms {
 		if err := x.platform(j, p); err != nil {
 			return err
@@ -79,11 +80,13 @@ func (j *job) localInto(ctx context.Context, dest string, out Output) error {
 type extraction struct {
 	ctx   context.Context
 	root  *rootfs.Root
+	fresh bool // the root was made for this
 	split bool
 	owner bool // whether owners can be given
 	seen  map[string]bool
 	stack []openDir // from the root to the directory of the last entry
 	temps int
+	buf   []byte
 }
 
 // openDir is a directory that is being filled. Its attributes are set when
@@ -92,6 +95,9 @@ type openDir struct {
 	*rootfs.Dir
 	name   string
 	header *tar.Header // nil for what is not of the image
+	// fresh directories were made by this extraction: no name in them can be
+	// taken, so files get theirs at once.
+	fresh bool
 }
 
 func (x *extraction) platform(j *job, p PlatformImage) (err error) {
@@ -99,7 +105,7 @@ func (x *extraction) platform(j *job, p PlatformImage) (err error) {
 	if err != nil {
 		return err
 	}
-	x.stack = []openDir{{Dir: base}}
+	x.stack = []openDir{{Dir: base, fresh: x.fresh}}
 	defer func() { err = errors.Join(err, x.pop(0)) }()
 	prefix := ""
 	if x.split {
@@ -136,7 +142,7 @@ func (x *extraction) pop(n int) error {
 }
 
 // enter makes the directory of an entry the top of the stack.
-func (x *extraction) enter(dir string) (*rootfs.Dir, error) {
+func (x *extraction) enter(dir string) (openDir, error) {
 	var parts []string
 	if dir != "." {
 		parts = strings.Split(dir, "/")
@@ -146,14 +152,14 @@ func (x *extraction) enter(dir string) (*rootfs.Dir, error) {
 		same++
 	}
 	if err := x.pop(same + 1); err != nil {
-		return nil, err
+		return openDir{}, err
 	}
 	for _, name := range parts[same:] {
 		if err := x.descend(name, nil); err != nil {
-			return nil, err
+			return openDir{}, err
 		}
 	}
-	return x.stack[len(x.stack)-1].Dir, nil
+	return x.stack[len(x.stack)-1], nil
 }
 
 // descend opens a directory, in the place of whatever else has its name.
@@ -167,7 +173,8 @@ func (x *extraction) descend(name string, h *tar.Header) error {
 		}
 	}
 	// Until its content is there, a directory must be writable.
-	if errors.Is(err, fs.ErrNotExist) {
+	fresh := errors.Is(err, fs.ErrNotExist)
+	if fresh {
 		err = top.Mkdir(name, 0o700)
 	} else if err == nil && h != nil && st.Mode&0o700 != 0o700 {
 		err = top.Chmod(name, 0o700)
@@ -179,7 +186,7 @@ func (x *extraction) descend(name string, h *tar.Header) error {
 	if err != nil {
 		return err
 	}
-	x.stack = append(x.stack, openDir{dir, name, h})
+	x.stack = append(x.stack, openDir{dir, name, h, fresh})
 	return nil
 }
 
@@ -199,16 +206,22 @@ func (x *extraction) entry(h *tar.Header, r io.Reader, name string) error {
 	if h.Typeflag == tar.TypeDir {
 		return x.descend(base, h)
 	}
-	tmp, err := x.make(parent, h, r)
-	if err != nil || tmp == "" {
-		return err
-	}
-	if h.Typeflag != tar.TypeLink {
-		if err := x.attributes(parent, tmp, h); err != nil {
-			return errors.Join(err, parent.Remove(tmp))
+	if h.Typeflag == tar.TypeLink && !parent.fresh {
+		// Not by rename(2), which leaves two names of one file as they are.
+		if err := parent.RemoveAll(base); err != nil {
+			return err
 		}
 	}
-	return place(parent, tmp, base)
+	if h.Typeflag == tar.TypeLink || parent.fresh {
+		_, err := x.make(parent.Dir, base, h, r)
+		return err
+	}
+	x.temps++
+	tmp := fmt.Sprintf(".strata-%d-%d", os.Getpid(), x.temps)
+	if made, err := x.make(parent.Dir, tmp, h, r); err != nil || !made {
+		return err
+	}
+	return place(parent.Dir, tmp, base)
 }
 
 // place gives a new file its name, in the place of whatever has it.
@@ -222,46 +235,48 @@ func place(dir *rootfs.Dir, tmp, name string) error {
 	if err != nil {
 		return errors.Join(err, dir.RemoveAll(tmp))
 	}
-	// Renaming a hard link onto its own file does nothing, and leaves both.
-	if err := dir.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
 	return nil
 }
 
-// make creates an entry under a temporary name; "" if it has to be left out.
-func (x *extraction) make(dir *rootfs.Dir, h *tar.Header, r io.Reader) (string, error) {
-	x.temps++
-	tmp := fmt.Sprintf(".strata-%d-%d", os.Getpid(), x.temps)
+// make creates an entry; false if it has to be left out.
+func (x *extraction) make(dir *rootfs.Dir, name string, h *tar.Header, r io.Reader) (bool, error) {
+	var err error
 	switch h.Typeflag {
-	case tar.TypeReg:
-		return tmp, writeFile(dir, tmp, r)
-	case tar.TypeSymlink:
-		return tmp, dir.Symlink(h.Linkname, tmp)
 	case tar.TypeLink:
-		return tmp, x.link(dir, h.Linkname, tmp)
+		return true, x.link(dir, name, h.Linkname)
+	case tar.TypeReg:
+		err = x.writeFile(dir, name, r)
+	case tar.TypeSymlink:
+		err = dir.Symlink(h.Linkname, name)
 	case tar.TypeFifo:
-		return tmp, dir.Mknod(tmp, unix.S_IFIFO|0o600, 0)
+		err = dir.Mknod(name, unix.S_IFIFO|0o600, 0)
 	case tar.TypeChar, tar.TypeBlock:
 		kind := uint32(unix.S_IFCHR)
 		if h.Typeflag == tar.TypeBlock {
 			kind = unix.S_IFBLK
 		}
-		err := dir.Mknod(tmp, kind|0o600, unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor)))
+		err = dir.Mknod(name, kind|0o600, unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor)))
 		if errors.Is(err, unix.EPERM) {
-			return "", nil // an ordinary user can make no devices
+			return false, nil // an ordinary user can make no devices
 		}
-		return tmp, err
+	default:
+		err = fmt.Errorf("%s: a tar entry of the type %q has no place in a directory", h.Name, h.Typeflag)
 	}
-	return "", fmt.Errorf("%s: a tar entry of the type %q has no place in a directory", h.Name, h.Typeflag)
+	if err != nil {
+		return false, err
+	}
+	if err := x.attributes(dir, name, h); err != nil {
+		return false, errors.Join(err, dir.Remove(name))
+	}
+	return true, nil
 }
 
-func writeFile(dir *rootfs.Dir, name string, r io.Reader) error {
+func (x *extraction) writeFile(dir *rootfs.Dir, name string, r io.Reader) error {
 	f, err := dir.OpenFile(name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, r)
+	_, err = io.CopyBuffer(struct{ io.Writer }{f}, r, x.buf)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return errors.Join(err, dir.Remove(name))
 	}
@@ -269,7 +284,7 @@ func writeFile(dir *rootfs.Dir, name string, r io.Reader) error {
 }
 
 // link links to a file that was extracted before.
-func (x *extraction) link(dir *rootfs.Dir, target, name string) error {
+func (x *extraction) link(dir *rootfs.Dir, name, target string) error {
 	from, err := x.root.Dir()
 	if err != nil {
 		return err

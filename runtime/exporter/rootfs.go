@@ -2,6 +2,7 @@ package exporter
 
 import (
 	"archive/tar"
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -89,7 +90,7 @@ func (j *job) entriesOf(ctx context.Context, p PlatformImage, f func(*tar.Header
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(j.flatten(ctx, w, p)) }()
 	defer r.Close()
-	tr := tar.NewReader(r)
+	tr := tar.NewReader(bufio.NewReaderSize(r, 256<<10))
 	for {
 		h, err := tr.Next()
 		if err == io.EOF {

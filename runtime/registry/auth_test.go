@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -139,6 +140,14 @@ func TestSaveAndEraseCredentials(t *testing.T) {
 	}
 	if cred := k.lookup(endpoint{host: hubHost, repo: "library/debian"}); cred.auth.Username != "hub" {
 		t.Errorf("found %+v for Docker Hub", cred)
+	}
+	for in, want := range map[string]string{
+		"": authn.DefaultAuthKey, "docker.io": authn.DefaultAuthKey, "https://index.docker.io/v1/": authn.DefaultAuthKey,
+		"https://reg.example:5000/": "reg.example:5000", "http://reg/v2/x": "reg", "reg.example": "reg.example",
+	} {
+		if got := credentialKey(in); got != want {
+			t.Errorf("credentialKey(%q) = %q, want %q", in, got, want)
+		}
 	}
 	for i, want := range []bool{true, false} {
 		if had, err := EraseCredentials(path, "example.com:5000"); err != nil || had != want {

@@ -20,6 +20,7 @@ type endpoint struct {
 	insecure bool
 }
 
+// String is the repository's full name.
 func (e endpoint) String() string { return e.host + "/" + e.repo }
 
 // endpoints lists where to pull a reference from: the mirrors that serve this
@@ -27,23 +28,22 @@ func (e endpoint) String() string { return e.host + "/" + e.repo }
 func (c *Client) endpoints(ref reference.Named) ([]endpoint, error) {
 	table, ok := c.conf.find(ref)
 	if !ok {
-		return []endpoint{c.endpoint(ref.Name(), false)}, nil
+		return []endpoint{c.endpoint(ref.Name())}, nil
 	}
 	primary, err := c.primary(ref, table)
 	if err != nil {
 		return nil, err
 	}
 	var list []endpoint
-	_, digested := ref.(reference.Digested)
 	for _, m := range table.Mirrors {
-		if !m.serves(digested, table.MirrorByDigestOnly) {
+		if !m.serves(ref, table) {
 			continue
 		}
 		name, err := rewrite(ref, table.Prefix, m.Location)
 		if err != nil {
 			return nil, fmt.Errorf("mirror %s of %s in %s: %w", m.Location, table.Prefix, table.file, err)
 		}
-		list = append(list, c.endpoint(name, m.Insecure))
+		list = append(list, c.configured(name, m))
 	}
 	return append(list, primary), nil
 }
@@ -52,7 +52,7 @@ func (c *Client) endpoints(ref reference.Named) ([]endpoint, error) {
 func (c *Client) origin(ref reference.Named) (endpoint, error) {
 	table, ok := c.conf.find(ref)
 	if !ok {
-		return c.endpoint(ref.Name(), false), nil
+		return c.endpoint(ref.Name()), nil
 	}
 	return c.primary(ref, table)
 }
@@ -65,16 +65,18 @@ func (c *Client) primary(ref reference.Named, table registryConf) (endpoint, err
 		}
 	}
 	if table.Location == "" {
-		return c.endpoint(ref.Name(), table.Insecure), nil
+		return c.configured(ref.Name(), mirrorConf{Insecure: table.Insecure}), nil
 	}
 	name, err := rewrite(ref, table.Prefix, table.Location)
 	if err != nil {
 		return endpoint{}, fmt.Errorf("location %s of %s in %s: %w", table.Location, table.Prefix, table.file, err)
 	}
-	return c.endpoint(name, table.Insecure), nil
+	return c.configured(name, mirrorConf{Insecure: table.Insecure}), nil
 }
 
-func (m mirrorConf) serves(digested, byDigestOnly bool) bool {
+// serves tells whether a mirror is to be asked for a reference.
+func (m mirrorConf) serves(ref reference.Named, table registryConf) bool {
+	_, digested := ref.(reference.Digested)
 	switch m.Pull {
 	case "digest-only":
 		return digested
@@ -83,7 +85,7 @@ func (m mirrorConf) serves(digested, byDigestOnly bool) bool {
 	case "all":
 		return true
 	}
-	return digested || !byDigestOnly
+	return digested || !table.MirrorByDigestOnly
 }
 
 // rewrite replaces the prefix of a reference and returns the repository's new
@@ -100,10 +102,32 @@ func rewrite(ref reference.Named, prefix, location string) (string, error) {
 	return named.Name(), nil
 }
 
-func (c *Client) endpoint(name string, insecure bool) endpoint {
+// endpoint is where a full repository name is asked for; a host alone has no
+// repository.
+func (c *Client) endpoint(name string) endpoint {
 	host, repo, _ := strings.Cut(name, "/")
 	if host == hubName {
 		host = hubHost
 	}
-	return endpoint{host: host, repo: repo, insecure: insecure || c.hosts.insecure(host)}
+	return endpoint{host: host, repo: repo, insecure: c.hosts.insecure(host)}
+}
+
+// configured is an endpoint that registries.conf says something about.
+func (c *Client) configured(name string, m mirrorConf) endpoint {
+	ep := c.endpoint(name)
+	ep.insecure = ep.insecure || m.Insecure
+	return ep
+}
+
+// hostOf is the host in what users give for a registry, which may be a URL.
+func hostOf(registry string) string {
+	for _, scheme := range []string{"https://", "http://"} {
+		registry = strings.TrimPrefix(registry, scheme)
+	}
+	host, _, _ := strings.Cut(registry, "/")
+	switch host {
+	case "", hubHost, "registry-1.docker.io":
+		return hubName
+	}
+	return host
 }

@@ -37,7 +37,10 @@ type failure struct {
 	kinds []error
 }
 
-func (f *failure) Error() string   { return f.text }
+// Error implements error.
+func (f *failure) Error() string { return f.text }
+
+// Unwrap implements errors.Is.
 func (f *failure) Unwrap() []error { return f.kinds }
 
 // statusError is an answer that is not the one that was asked for.
@@ -47,6 +50,7 @@ type statusError struct {
 	text  string
 }
 
+// Error implements error.
 func (e *statusError) Error() string { return e.text }
 
 // check returns a statusError unless the response has one of the codes. It

@@ -239,8 +239,7 @@ func openConfig(path string) (*configfile.ConfigFile, error) {
 
 // credentialKey is the name under which docker keeps a host's login.
 func credentialKey(host string) string {
-	switch host {
-	case "", hubName, hubHost, "registry-1.docker.io":
+	if host = hostOf(host); host == hubName {
 		return authn.DefaultAuthKey
 	}
 	return host

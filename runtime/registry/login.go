@@ -3,18 +3,16 @@ package registry
 import (
 	"context"
 	"net/http"
-	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 )
 
 // Login verifies a user's name and password with the registry: it must accept
-// them for /v2/, by basic authentication or for a token.
+// them for /v2/, by basic authentication or for a token. An empty host is
+// Docker Hub.
 func (c *Client) Login(ctx context.Context, host, user, password string) error {
-	if host == "" || strings.HasPrefix(credentialKey(host), "https://") {
-		host = hubName
-	}
-	ep := c.endpoint(host+"/", false)
+	host = hostOf(host)
+	ep := c.endpoint(host)
 	auth := authn.AuthConfig{Username: user, Password: password}
 	c.keys.use(ep.host, auth)
 	o := occasion{doing: "log in to " + host, host: ep.host}
