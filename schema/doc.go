@@ -34,10 +34,12 @@
 // `stages` declares an image, which brings its own context. What is declared
 // anywhere else, a definition or a hidden field, takes the context of its
 // file when it is referred to, and that of the image around it when it is
-// instantiated there, by a unification or as a stage. CUE evaluates two fields that are
-// nothing but a reference to the same template as one shared node; within
-// such a node references resolve to the template's path, which the decoder
-// maps back to the image that it is decoding (see scope).
+// instantiated there, by a unification or as a stage.
+//
+// CUE evaluates two fields that are nothing but a reference to the same
+// template as one shared node; within such a node references resolve to the
+// template's path, which the decoder maps back to the image that it is
+// decoding (see scope).
 //
 // # Errors
 //

@@ -94,6 +94,10 @@ func (d *decoder) fromImage(v cue.Value, s *scope) *Image {
 	if last.inst != nil {
 		return d.imageAt(v, last, s)
 	}
+	if s.depth() > maxChain {
+		d.fail(v, fmt.Sprintf("images are nested in each other more than %d deep", maxChain), "make fields of them")
+		return nil
+	}
 	return d.image(v, &scope{outer: s, at: d.inPlace(v, s), context: s.context, inFrom: true})
 }
 

@@ -117,6 +117,15 @@ func (d *decoder) aliasesOf(v cue.Value) []location {
 	return aliases
 }
 
+// depth is the number of images around the one of s.
+func (s *scope) depth() int {
+	n := 0
+	for ; s.outer != nil; s = s.outer {
+		n++
+	}
+	return n
+}
+
 // home maps a location in a template to the image in scope that shares the
 // template's node.
 func (s *scope) home(at location) location {
