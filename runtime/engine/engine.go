@@ -85,17 +85,25 @@ type Engine struct {
 
 // Open opens the store. Executor and network are made when a step first needs
 // them: a build with nothing to do pays for neither.
-func Open(_ context.Context, opt Options) (*Engine, error) {
-	st, err := store.Open(opt.Root)
+func Open(ctx context.Context, opt Options) (*Engine, error) {
+	st, err := store.New(store.Options{Root: opt.Root, Verified: []string{image.Bucket}})
 	if err != nil {
 		return nil, err
 	}
 	e := &Engine{opt: opt, Store: st}
+	if st.SyncDue(syncDelay) {
+		e.background.Go(func() { e.syncErr = st.Sync(ctx) })
+	}
 	if err := e.assemble(); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
 	return e, nil
 }
+
+// syncDelay is how long after a build its results are made safe from a power
+// loss, by the next command: Linux writes dirty pages back within 30 s, so that
+// there is then little left to wait for.
+const syncDelay = 40 * time.Second
 
 func (e *Engine) assemble() (err error) {
 	e.Snapshots, err = snapshot.Open(e.Store, snapshot.Options{Driver: e.opt.Driver, UserXattr: e.opt.Rootless})

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -112,10 +113,15 @@ func (s *Store) GetRecord(bucket, key string, v any) (bool, error) {
 		return false, fmt.Errorf("get record %s/%s: %w", bucket, shorten(key), err)
 	}
 	e, err := decodeRecord(data)
-	if err != nil || e.Bucket != bucket || e.Key != key || !s.Trusts(e.Stamp) {
+	if err != nil || e.Bucket != bucket || e.Key != key || !s.counts(e) {
 		return false, nil
 	}
 	return v == nil || json.Unmarshal(e.Value, v) == nil, nil
+}
+
+// counts reports whether no power loss can have made a whole record untrue.
+func (s *Store) counts(e *envelope) bool {
+	return slices.Contains(s.verified, e.Bucket) || s.Trusts(e.Stamp)
 }
 
 // DeleteRecord removes a record, if there is one.
@@ -238,7 +244,7 @@ func (s *Store) readRecordFile(bucket, path string) (recordFile, error) {
 	}
 	f.Size, f.LastUsed = fi.Size(), fi.ModTime()
 	e, err := decodeRecord(data)
-	if err != nil || e.Bucket != bucket || hashName(e.Key) != filepath.Base(path) || !s.Trusts(e.Stamp) {
+	if err != nil || e.Bucket != bucket || hashName(e.Key) != filepath.Base(path) || !s.counts(e) {
 		return f, nil
 	}
 	f.Key, f.Refs, f.Created, f.value, f.good = e.Key, e.Refs, e.created(), e.Value, true

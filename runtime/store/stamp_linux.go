@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -179,5 +180,30 @@ func (s *Store) syncNow(ctx context.Context) error {
 	if err := errors.Join(unix.Syncfs(int(root.Fd())), root.Close()); err != nil {
 		return &os.PathError{Op: "syncfs", Path: s.root, Err: err}
 	}
-	return s.writeDurably(s.syncedPath(s.boot.id), fmt.Appendf(nil, "%d\n", old))
+	if err := s.writeDurably(s.syncedPath(s.boot.id), fmt.Appendf(nil, "%d\n", old)); err != nil {
+		return err
+	}
+	return removeFile(s.unsyncedPath())
+}
+
+func (s *Store) unsyncedPath() string { return s.path(dirBoots, s.boot.id+".unsynced") }
+
+// noteUnsynced leaves a note that there is something to sync, for SyncDue.
+func (s *Store) noteUnsynced() error {
+	if !s.Unsynced() {
+		return nil
+	}
+	f, err := os.OpenFile(s.unsyncedPath(), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("close store: %w", err)
+	}
+	return f.Close()
+}
+
+// SyncDue reports whether something that an earlier process made waits for a
+// Sync, and has waited for so long that the kernel has written it by now: the
+// Sync is then quick, and no command has to wait for the disk.
+func (s *Store) SyncDue(wait time.Duration) bool {
+	info, err := os.Stat(s.unsyncedPath())
+	return err == nil && time.Since(info.ModTime()) > wait
 }

@@ -100,6 +100,11 @@ type Options struct {
 	Root string
 	// BootID identifies this boot of the machine; empty reads the kernel's.
 	BootID string
+	// Verified are buckets whose records count by their checksum alone, also
+	// after a power loss without a Sync: all that they refer to is verified
+	// when it is used. The names of images are such records, so that an image
+	// survives a reboot as soon as the kernel has written it.
+	Verified []string
 }
 
 // Store is an open store. It is safe for concurrent use, also by several
@@ -110,6 +115,8 @@ type Store struct {
 	shared sharedLock
 	owner  owner
 	serial atomic.Uint64
+	// verified are Options.Verified.
+	verified []string
 
 	mu   sync.Mutex
 	made *Lease // what this process put into the store; nil until needed
@@ -124,7 +131,7 @@ func New(o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{root: root}
+	s := &Store{root: root, verified: o.Verified}
 	if err := s.prepareRoot(); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -140,7 +147,7 @@ func New(o Options) (*Store, error) {
 // Close gives up what belongs to this process: its temporary files, leases
 // and locks.
 func (s *Store) Close() error {
-	return errors.Join(s.disown(), s.boot.close(), s.shared.close())
+	return errors.Join(s.noteUnsynced(), s.disown(), s.boot.close(), s.shared.close())
 }
 
 // Root returns the store's directory.
