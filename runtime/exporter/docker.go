@@ -81,7 +81,7 @@ func (j *job) loadDocker(ctx context.Context, fill func(io.Writer) error) error 
 	}
 	defer client.CloseIdleConnections()
 	if err := pingDocker(ctx, client, base); err != nil {
-		return fmt.Errorf("no docker daemon answers at %s (%v): start one, or give dest=FILE for an archive that `docker load` reads", host, err)
+		return fmt.Errorf("no docker daemon answers at %s (%w): start one, or give dest=FILE for an archive that `docker load` reads", host, err)
 	}
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(fill(w)) }()

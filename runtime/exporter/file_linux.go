@@ -67,7 +67,8 @@ func destination(dest string) (string, bool, error) {
 	case !info.Mode().IsRegular():
 		return dest, true, nil
 	}
-	if dest, err = filepath.EvalSymlinks(dest); err != nil {
+	// The path is the user's own; no step of a build can change it.
+	if dest, err = filepath.EvalSymlinks(dest); err != nil { //nolint:forbidigo // see above
 		return "", false, fmt.Errorf("write %s: %w", dest, err)
 	}
 	return dest, false, nil

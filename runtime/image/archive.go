@@ -352,7 +352,7 @@ func (a *archive) compression(d digest.Digest) (string, error) {
 	defer blob.Close()
 	var head [4]byte
 	n, err := blob.ReadAt(head[:], 0)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return "", fmt.Errorf("read layer: %w", err)
 	}
 	switch {

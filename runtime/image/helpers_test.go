@@ -16,14 +16,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/google/go-containerregistry/pkg/name"
 	memory "github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	digest "github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -160,46 +161,86 @@ func remoteImage(t testing.TB, s *server, repo string, layers int64) v1.Image {
 	return img
 }
 
+// fakeImage is an image of random layers for a platform.
+type fakeImage struct {
+	config, manifest []byte
+	layers           map[v1.Hash]v1.Layer
+}
+
+// RawConfigFile implements partial.CompressedImageCore.
+func (f *fakeImage) RawConfigFile() ([]byte, error) { return f.config, nil }
+
+// RawManifest implements partial.CompressedImageCore.
+func (f *fakeImage) RawManifest() ([]byte, error) { return f.manifest, nil }
+
+// MediaType implements partial.CompressedImageCore.
+func (f *fakeImage) MediaType() (types.MediaType, error) { return types.OCIManifestSchema1, nil }
+
+// LayerByDigest implements partial.CompressedImageCore.
+func (f *fakeImage) LayerByDigest(h v1.Hash) (partial.CompressedLayer, error) {
+	return f.layers[h], nil
+}
+
 func randomImage(t testing.TB, layers int64, platform string) v1.Image {
 	t.Helper()
-	img, err := random.Image(2000, layers)
-	if err != nil {
-		t.Fatal(err)
+	f := &fakeImage{layers: map[v1.Hash]v1.Layer{}}
+	config := ocispec.Image{Platform: platforms.MustParse(platform), RootFS: ocispec.RootFS{Type: "layers"}}
+	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
+	for range layers {
+		l, err := random.Layer(2000, types.OCILayer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, _ := l.Digest()
+		diffID, _ := l.DiffID()
+		size, _ := l.Size()
+		f.layers[h] = l
+		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, digest.Digest(diffID.String()))
+		m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.Digest(h.String()), Size: size})
 	}
-	p, err := v1.ParsePlatform(platform)
+	f.config = []byte(jsonOf(t, config))
+	m.Config = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromBytes(f.config), Size: int64(len(f.config))}
+	f.manifest = []byte(jsonOf(t, m))
+	img, err := partial.CompressedToImage(f)
 	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file = file.DeepCopy()
-	file.OS, file.Architecture, file.Variant = p.OS, p.Architecture, p.Variant
-	if img, err = mutate.ConfigFile(img, file); err != nil {
 		t.Fatal(err)
 	}
 	return img
 }
 
-// remoteIndex puts an index of random images into a registry.
-func remoteIndex(t testing.TB, s *server, repo string, platforms ...string) v1.ImageIndex {
+// remoteIndex puts an index of random images into a registry, and returns its
+// digest.
+func remoteIndex(t testing.TB, s *server, repo string, names ...string) digest.Digest {
 	t.Helper()
-	var idx v1.ImageIndex = empty.Index
-	for _, platform := range platforms {
-		p, err := v1.ParsePlatform(platform)
-		if err != nil {
+	idx := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+	repository := parse(t, s.host+"/"+repo).Context()
+	for _, name := range names {
+		img := randomImage(t, 2, name)
+		d, _ := img.Digest()
+		size, _ := img.Size()
+		if err := remote.Write(repository.Digest(d.String()), img); err != nil {
 			t.Fatal(err)
 		}
-		idx = mutate.AppendManifests(idx, mutate.IndexAddendum{
-			Add: randomImage(t, 2, platform), Descriptor: v1.Descriptor{Platform: p},
+		p := platforms.MustParse(name)
+		idx.Manifests = append(idx.Manifests, ocispec.Descriptor{
+			MediaType: ocispec.MediaTypeImageManifest, Digest: digest.Digest(d.String()), Size: size, Platform: &p,
 		})
 	}
-	if err := remote.WriteIndex(parse(t, s.host+"/"+repo), idx); err != nil {
+	data := []byte(jsonOf(t, idx))
+	if err := remote.Put(parse(t, s.host+"/"+repo), rawManifest(data)); err != nil {
 		t.Fatal(err)
 	}
-	return idx
+	return digest.FromBytes(data)
 }
+
+// rawManifest is an index as go-containerregistry puts it.
+type rawManifest []byte
+
+// RawManifest implements remote.Taggable.
+func (r rawManifest) RawManifest() ([]byte, error) { return r, nil }
+
+// MediaType makes it an index.
+func (rawManifest) MediaType() (types.MediaType, error) { return types.OCIImageIndex, nil }
 
 func parse(t testing.TB, s string) name.Reference {
 	t.Helper()

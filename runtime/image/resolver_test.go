@@ -23,8 +23,7 @@ func imageOpt(platform, mode string) sourceresolver.Opt {
 
 func TestResolverRecordsAnswers(t *testing.T) {
 	s, srv := newSetup(t), newServer(t)
-	idx := remoteIndex(t, srv, "a/b:1", "linux/amd64", "linux/arm64")
-	want, _ := idx.Digest()
+	want := remoteIndex(t, srv, "a/b:1", "linux/amd64", "linux/arm64")
 	name := srv.host + "/a/b:1"
 	ctx := context.Background()
 	resolve := func(o ResolverOptions, opt sourceresolver.Opt) (string, error) {

@@ -186,7 +186,7 @@ func (t *tee) Read(p []byte) (int, error) {
 		t.tell()
 	}
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		t.err = t.commit()
 	default:
 		t.err = err

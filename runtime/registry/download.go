@@ -97,7 +97,7 @@ func (d *Download) Read(p []byte) (int, error) {
 	}
 	n, err := d.r.Read(p)
 	d.left -= int64(n)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		d.err = d.src.explain(err)
 	}
 	return n, d.err
@@ -309,7 +309,7 @@ func (s *stream) failed(err error) error {
 	if s.ctx.Err() != nil {
 		return context.Cause(s.ctx)
 	}
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	s.fails++

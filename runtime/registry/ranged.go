@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 )
@@ -66,7 +67,7 @@ func (p *part) fetch(ctx context.Context, src *blobSource, first *body) {
 	defer s.Close()
 	for p.filled < len(p.data) {
 		n, err := s.Read(p.data[p.filled:])
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		p.tell(n, err)

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ecdsa"
@@ -50,25 +51,24 @@ func realRegistry(t testing.TB) (host, config string) {
 	host = listener.Addr().String()
 	listener.Close()
 	conf := write(t, fmt.Sprintf(`version: 0.1
-log: {level: error, accesslog: {disabled: true}}
+log: {level: info, accesslog: {disabled: true}}
 storage: {filesystem: {rootdirectory: %[1]s/data}, delete: {enabled: true}}
 http: {addr: %[2]q, secret: x, tls: {certificate: %[1]s/cert.pem, key: %[1]s/key.pem}}
 auth: {htpasswd: {realm: test, path: %[1]s/htpasswd}}
 `, dir, host), dir, "config.yml")
 	cmd := exec.Command(program, "serve", conf)
-	var output bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &output, &output
+	said, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("the registry said:\n%s", output.String())
-		}
 	})
-	awaitListener(t, host)
+	awaitListener(t, said)
 	config = write(t, `{"auths":{"`+host+`":{"username":"user","password":"secret-pw"}}}`, dir, "config.json")
 	return host, config
 }
@@ -81,20 +81,20 @@ func certificateTemplate() *x509.Certificate {
 	}
 }
 
-func awaitListener(t testing.TB, host string) {
+// awaitListener reads what the registry says until it listens, and drops the
+// rest.
+func awaitListener(t testing.TB, said io.Reader) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		conn, err := net.Dial("tcp", host)
-		if err == nil {
-			conn.Close()
+	lines := bufio.NewScanner(said)
+	var all strings.Builder
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), "listening on") {
+			go func() { _, _ = io.Copy(io.Discard, said) }()
 			return
 		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(10 * time.Millisecond)
+		all.WriteString(lines.Text() + "\n")
 	}
+	t.Fatalf("the registry ended, saying:\n%s", all.String())
 }
 
 func TestRealRegistry(t *testing.T) {
