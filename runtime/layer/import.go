@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"sync"
 
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -245,33 +246,41 @@ func (u *unpackedLayer) verify(req *ImportRequest) error {
 
 // fill unpacks the blob into dir.
 func (u *unpackedLayer) fill(ctx context.Context, req *ImportRequest, dir string, lower *rootfs.Root) (ApplyResult, error) {
-	blob, err := u.s.openBlob(ctx, req)
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	blob, err := u.s.openBlob(reading, req)
 	if err != nil {
 		return ApplyResult{}, err
 	}
-	src := &source{r: blob}
+	src := &source{r: blob, cancel: stop}
 	result, err := u.apply(ctx, src, dir, ApplyOptions{Lower: lower, Format: u.s.format})
 	if err == nil { // the blob is verified, and kept, at its end
 		_, err = io.Copy(io.Discard, src)
 	}
-	if src.err != nil && src.err != io.EOF { // the cause, whatever the decompressor made of it
-		err = src.err
+	if failed := src.failed(); failed != nil {
+		err = failed // the cause, whatever the decompressor made of it
 	}
 	return result, errors.Join(err, blob.Close())
 }
 
-func (u *unpackedLayer) apply(ctx context.Context, src io.Reader, dir string, o ApplyOptions) (ApplyResult, error) {
+func (u *unpackedLayer) apply(ctx context.Context, src *source, dir string, o ApplyOptions) (result ApplyResult, err error) {
 	packed := newReadAhead(src)
 	defer packed.Close()
 	plain, _, err := Decompress(packed)
 	if err != nil {
+		src.stop()
 		return ApplyResult{}, err
 	}
 	defer plain.Close()
 	ahead := newReadAhead(plain)
 	defer ahead.Close()
+	defer func() {
+		if err != nil { // a slow network is not waited for
+			src.stop()
+		}
+	}()
 	tar := &hashingReader{r: ahead, hash: sha256.New()}
-	result, err := apply(ctx, tar, dir, o)
+	result, err = apply(ctx, tar, dir, o)
 	u.diffID = digest.NewDigest(digest.SHA256, tar.hash)
 	u.size = tar.size
 	return result, err
@@ -284,7 +293,8 @@ func (s *Store) openBlob(ctx context.Context, req *ImportRequest) (io.ReadCloser
 		return nil, err
 	}
 	if found {
-		return s.store.OpenBlob(req.Desc.Digest)
+		blob, err := s.store.OpenBlob(req.Desc.Digest)
+		return &storedBlob{blob, s.store, req.Desc.Digest}, err
 	}
 	if req.Open == nil {
 		return nil, fmt.Errorf("layer blob %s: %w", req.Desc.Digest, store.ErrNotFound)
@@ -292,19 +302,63 @@ func (s *Store) openBlob(ctx context.Context, req *ImportRequest) (io.ReadCloser
 	return req.Open(ctx)
 }
 
-// source remembers how a reader ended, and does not ask it again.
+// storedBlob removes a blob that turns out damaged, so that it is fetched anew.
+type storedBlob struct {
+	*store.Blob
+	store  *store.Store
+	digest digest.Digest
+}
+
+func (b *storedBlob) Read(p []byte) (int, error) {
+	n, err := b.Blob.Read(p)
+	if errors.Is(err, store.ErrMismatch) {
+		err = errors.Join(err, b.store.DeleteBlob(b.digest))
+	}
+	return n, err
+}
+
+// source remembers how a reader ended, and does not ask it again. stop makes a
+// read that waits fail; what then comes is not remembered as the reader's end.
 type source struct {
-	r   io.Reader
-	err error
+	r      io.Reader
+	cancel context.CancelFunc
+
+	mu      sync.Mutex
+	stopped bool
+	err     error
 }
 
 func (s *source) Read(p []byte) (int, error) {
-	if s.err != nil {
-		return 0, s.err
+	s.mu.Lock()
+	ended := s.err
+	s.mu.Unlock()
+	if ended != nil {
+		return 0, ended
 	}
 	n, err := s.r.Read(p)
-	s.err = err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.stopped {
+		s.err = err
+	}
 	return n, err
+}
+
+func (s *source) stop() {
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
+	s.cancel()
+}
+
+// failed returns the error that ended the reading, unless that was the end.
+func (s *source) failed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == io.EOF {
+		return nil
+	}
+	return s.err
 }
 
 // hashingReader computes the diff ID of what is read.

@@ -46,7 +46,7 @@ func openFixture(t *testing.T, root string) *fixture {
 	sn, err := snapshot.Open(st, snapshot.Options{UserXattr: !treetest.Privileged()})
 	must(t, err)
 	t.Cleanup(func() { must(t, sn.Reap(context.Background())) })
-	return &fixture{Store: NewStore(st, sn, Options{}), t: t, blobs: st, snaps: sn}
+	return &fixture{Store: NewStore(st, sn, Options{SingleID: format().SingleID}), t: t, blobs: st, snaps: sn}
 }
 
 // packed compresses a tar.
@@ -192,6 +192,56 @@ func TestImportRefuses(t *testing.T) {
 			}
 			must(t, f.snaps.Walk(t.Context(), func(i snapshot.Info) error { return fmt.Errorf("left over: %+v", i) }))
 		})
+	}
+}
+
+// TestImportDoesNotWait: a layer that is refused is not waited for, however
+// slow its network.
+func TestImportDoesNotWait(t *testing.T) {
+	f := newFixture(t)
+	req := f.request([]byte("the rest never comes"), nil)
+	req.Open = func(ctx context.Context) (io.ReadCloser, error) {
+		bad := make([]byte, 2*aheadSize)
+		copy(bad, makeTar(t, entry{name: "f", kind: 'Q'}))
+		return io.NopCloser(io.MultiReader(bytes.NewReader(bad), waitingReader{ctx})), nil
+	}
+	if _, err := f.Import(t.Context(), req); !errors.Is(err, ErrBadEntry) {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// waitingReader never has anything.
+type waitingReader struct{ ctx context.Context }
+
+func (w waitingReader) Read([]byte) (int, error) {
+	<-w.ctx.Done()
+	return 0, w.ctx.Err()
+}
+
+// TestImportDamagedBlob: a damaged blob in the store is fetched again.
+func TestImportDamagedBlob(t *testing.T) {
+	f := newFixture(t)
+	plain := makeTar(t, entry{name: "f", data: "x"})
+	req := f.request(packed(t, plain, Compression{Type: None}), plain)
+	r, err := req.Open(t.Context())
+	must(t, err)
+	_, err = io.Copy(io.Discard, r)
+	must(t, err)
+	must(t, r.Close())
+	p, err := f.blobs.BlobPath(req.Desc.Digest)
+	must(t, err)
+	must(t, os.Chmod(p, 0o600))
+	damaged := bytes.Replace(plain, []byte("x"), []byte("y"), 1)
+	must(t, os.WriteFile(p, damaged, 0o600))
+	if _, err := f.Import(t.Context(), req); !errors.Is(err, store.ErrMismatch) {
+		t.Errorf("a damaged blob: %v", err)
+	}
+	id, err := f.Import(t.Context(), req)
+	must(t, err)
+	dir, err := f.Layer(id)
+	must(t, err)
+	if got := listing(t, dir); got != "f=x" || f.opens != 2 {
+		t.Errorf("%s, opened %d times", got, f.opens)
 	}
 }
 

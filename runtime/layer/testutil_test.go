@@ -23,7 +23,10 @@ func must(t testing.TB, err error) {
 }
 
 // format is the one that this user can write.
-func format() tree.Format { return tree.Format{UserXattr: !treetest.Privileged()} }
+func format() tree.Format {
+	ordinary := !treetest.Privileged()
+	return tree.Format{UserXattr: ordinary, SingleID: ordinary}
+}
 
 func rng(seed int) *rand.Rand { return rand.New(rand.NewPCG(uint64(seed), 7)) }
 

@@ -198,7 +198,11 @@ func (g *generator) attributes(p string) {
 	}
 	if st.Mode()&fs.ModeSymlink == 0 {
 		modes := []uint32{0o644, 0o755, 0o600, 0o4755, 0o2755, 0o1777, 0o700, 0o6711}
-		g.must(unix.Chmod(p, modes[g.rng.IntN(len(modes))]))
+		mode := modes[g.rng.IntN(len(modes))]
+		if st.IsDir() && !Privileged() {
+			mode |= 0o700 // or nobody could look into it
+		}
+		g.must(unix.Chmod(p, mode))
 	}
 }
 
