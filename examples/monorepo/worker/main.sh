@@ -1,0 +1,2 @@
+#!/bin/sh
+echo worker of the shop: "$@"
