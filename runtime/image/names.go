@@ -63,7 +63,7 @@ func (s *Store) Put(ctx context.Context, name string, desc ocispec.Descriptor) (
 		key = named.String()
 	}
 	rec := record{Desc: plainDescriptor(desc), Created: time.Now().UTC()}
-	found, err := s.contents(desc)
+	found, err := s.contents(ctx, desc)
 	if err != nil {
 		return Image{}, fmt.Errorf("name image %s: %w", name, err)
 	}
@@ -99,9 +99,9 @@ func (c contents) id(desc ocispec.Descriptor) digest.Digest {
 
 // contents walks a manifest. Platforms of an index that were not fetched are
 // referred to all the same: they may come later.
-func (s *Store) contents(desc ocispec.Descriptor) (contents, error) {
+func (s *Store) contents(ctx context.Context, desc ocispec.Descriptor) (contents, error) {
 	c := contents{refs: []store.Ref{store.BlobRef(desc.Digest)}}
-	doc, err := s.document(context.Background(), desc, nil)
+	doc, err := s.document(ctx, desc, nil)
 	if err != nil {
 		return c, err
 	}
@@ -117,7 +117,7 @@ func (s *Store) contents(desc ocispec.Descriptor) (contents, error) {
 		if _, ok := s.blobs.HasBlob(child.Digest); !ok || child.Digest == desc.Digest {
 			continue
 		}
-		below, err := s.contents(child)
+		below, err := s.contents(ctx, child)
 		if err != nil {
 			return c, err
 		}

@@ -148,7 +148,7 @@ func (s *Store) Push(ctx context.Context, req PushRequest) error {
 	if err := s.complete(ctx, req.Desc); err != nil {
 		return fmt.Errorf("push %s: %w", reference.FamiliarString(named), err)
 	}
-	sources, err := s.repositories(named)
+	sources, err := s.repositories(ctx, named)
 	if err != nil {
 		return fmt.Errorf("push %s: %w", reference.FamiliarString(named), err)
 	}
@@ -183,7 +183,7 @@ func (s *Store) complete(ctx context.Context, desc ocispec.Descriptor) error {
 
 // repositories maps blobs to the repositories of a registry that this store
 // knows to have had them, by the names and resolutions that refer to them.
-func (s *Store) repositories(target reference.Named) (map[digest.Digest][]reference.Named, error) {
+func (s *Store) repositories(ctx context.Context, target reference.Named) (map[digest.Digest][]reference.Named, error) {
 	host := reference.Domain(target)
 	found := map[digest.Digest][]reference.Named{}
 	for _, bucket := range []string{Bucket, ResolutionsBucket} {
@@ -199,7 +199,7 @@ func (s *Store) repositories(target reference.Named) (map[digest.Digest][]refere
 			if err := entry.Decode(&rec); err != nil {
 				return nil, fmt.Errorf("list %s: %s: %w", bucket, entry.Key, err)
 			}
-			manifests, err := s.LoadAll(context.Background(), rec.Desc, nil)
+			manifests, err := s.LoadAll(ctx, rec.Desc, nil)
 			if err != nil {
 				continue // its content is gone: no repository to mount from
 			}

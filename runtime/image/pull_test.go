@@ -259,6 +259,10 @@ func TestUnpackErrors(t *testing.T) {
 	}
 	wantError(t, err, "layer 2 of 2", m.Layers[1].Digest.String())
 	m.Layers = m.Layers[:1]
+	m.Layers[0].Size++
+	if _, err = s.Unpack(context.Background(), UnpackRequest{Manifest: m}); !errors.Is(err, ErrMalformed) {
+		t.Errorf("a layer of another size: %v", err)
+	}
 	m.Layers[0].MediaType = "application/vnd.in-toto+json"
 	_, err = s.Unpack(context.Background(), UnpackRequest{Manifest: m})
 	wantError(t, err, "not a file system layer")
@@ -304,7 +308,7 @@ func TestRepositoriesToMountFrom(t *testing.T) {
 	if _, err := s.Pull(context.Background(), PullRequest{Ref: ref(t, srv.host+"/base/debian:12")}); err != nil {
 		t.Fatal(err)
 	}
-	found, err := s.repositories(ref(t, srv.host+"/app:1"))
+	found, err := s.repositories(context.Background(), ref(t, srv.host+"/app:1"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,7 +318,7 @@ func TestRepositoriesToMountFrom(t *testing.T) {
 			t.Errorf("layer %s: %v", l.Digest, refs)
 		}
 	}
-	if found, err := s.repositories(ref(t, "elsewhere.example/app:1")); err != nil || len(found) != 0 {
+	if found, err := s.repositories(context.Background(), ref(t, "elsewhere.example/app:1")); err != nil || len(found) != 0 {
 		t.Errorf("for another registry: %v, %v", found, err)
 	}
 }

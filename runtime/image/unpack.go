@@ -127,7 +127,7 @@ func isLayer(kind string) bool {
 func (s *Store) openLayer(ctx context.Context, desc ocispec.Descriptor, req layerRequest) (io.ReadCloser, error) {
 	w, offset, err := s.blobs.ResumeBlob(ctx, desc.Digest)
 	if errors.Is(err, store.ErrExists) {
-		return s.hold(desc.Digest)
+		return s.present(desc)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("store blob %s: %w", desc.Digest, err)
@@ -153,6 +153,18 @@ func (s *Store) openLayer(ctx context.Context, desc ocispec.Descriptor, req laye
 		return nil, err
 	}
 	return s.hold(desc.Digest)
+}
+
+// present opens a blob of the store.
+func (s *Store) present(desc ocispec.Descriptor) (io.ReadCloser, error) {
+	blob, err := s.hold(desc.Digest)
+	if err != nil {
+		return nil, err
+	}
+	if blob.Size() != desc.Size {
+		return nil, errors.Join(blob.Close(), fmt.Errorf("%w: the manifest says that layer %s has %d bytes, it has %d", ErrMalformed, desc.Digest, desc.Size, blob.Size()))
+	}
+	return blob, nil
 }
 
 // tee writes what is read into the store. At the end it commits: the reader
