@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/system"
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/protobuf/proto"
@@ -296,7 +298,7 @@ func (r *execRun) spec(ctx context.Context) (*executor.Spec, error) {
 			Target: path.Join("/", r.absolute(m.m.Dest)), Source: m.file, ReadOnly: m.readonly,
 		})
 	}
-	if spec.Env, err = r.environment(ctx); err != nil {
+	if spec.Env, err = r.environment(ctx, user.Home); err != nil {
 		return nil, err
 	}
 	return spec, r.limit(ctx, spec)
@@ -333,9 +335,10 @@ func (r *execRun) userAndCwd() (rootfs.User, string, error) {
 	return user, cwd, nil
 }
 
-// environment is the op's, the secrets', and what every process needs.
-func (r *execRun) environment(ctx context.Context) ([]string, error) {
-	env := slices.Clone(r.op.Meta.Env)
+// environment is the op's, the secrets', and what every process needs: runc
+// adds HOME, and BuildKit PATH, where they are missing.
+func (r *execRun) environment(ctx context.Context, home string) ([]string, error) {
+	env := withDefault(r.op.Meta.Env, "PATH", system.DefaultPathEnvUnix)
 	if p := r.op.Meta.ProxyEnv; p != nil {
 		env = append(env, proxyEnv(p)...)
 	}
@@ -349,7 +352,15 @@ func (r *execRun) environment(ctx context.Context) ([]string, error) {
 		}
 		env = append(env, s.Name+"="+string(value))
 	}
-	return append(env, r.env...), nil
+	return withDefault(append(env, r.env...), "HOME", cmp.Or(home, "/")), nil
+}
+
+// withDefault adds a variable to env unless it is there.
+func withDefault(env []string, name, value string) []string {
+	if slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, name+"=") }) {
+		return slices.Clone(env)
+	}
+	return append(slices.Clone(env), name+"="+value)
 }
 
 func proxyEnv(p *pb.ProxyEnv) []string {
