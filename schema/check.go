@@ -58,6 +58,9 @@ func refReason(err error) string {
 // looksLikeStage reports whether ref, in quotes, was meant as a stage.
 func (d *decoder) looksLikeStage(ref string, s *scope) bool {
 	name, prefixed := strings.CutPrefix(ref, "stages.")
+	if strings.ContainsAny(name, ":/@") {
+		return false
+	}
 	for outer := s; outer != nil; outer = outer.outer {
 		own := outer.at.path.Selectors()
 		if len(own) > 0 && selectorName(own[len(own)-1]) == ref && !prefixed {

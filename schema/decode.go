@@ -195,6 +195,19 @@ func (d *decoder) fields(v cue.Value, wanted string, each func(name string, f cu
 	}
 }
 
+// namedField is a field of a struct.
+type namedField struct {
+	name  string
+	value cue.Value
+}
+
+// fieldList lists the regular fields of a struct.
+func (d *decoder) fieldList(v cue.Value, wanted string) []namedField {
+	var list []namedField
+	d.fields(v, wanted, func(name string, f cue.Value) { list = append(list, namedField{name, f}) })
+	return list
+}
+
 // items calls each for the elements of a list.
 func (d *decoder) items(v cue.Value, wanted string, each func(v cue.Value)) {
 	v, k := d.settle(v)

@@ -141,7 +141,10 @@ func (e Errors) sorted() error {
 		if c := a.Pos.Line - b.Pos.Line; c != 0 {
 			return c
 		}
-		return a.Pos.Column - b.Pos.Column
+		if c := a.Pos.Column - b.Pos.Column; c != 0 {
+			return c
+		}
+		return strings.Compare(a.Message, b.Message)
 	})
 	e = slices.CompactFunc(e, func(a, b *Error) bool {
 		return a.Pos == b.Pos && a.Message == b.Message

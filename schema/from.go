@@ -27,6 +27,9 @@ func (d *decoder) from(v cue.Value, s *scope) *From {
 		}
 		return from
 	}
+	if from.Image = d.known(v, s); from.Image != nil {
+		return from
+	}
 	settled, k := d.settle(v)
 	switch k {
 	case cue.BottomKind:
@@ -107,6 +110,18 @@ func (d *decoder) fromImage(v cue.Value, s *scope) *Image {
 func (d *decoder) isImageRef(v cue.Value, s *scope) bool {
 	at, _, ok := d.reference(v)
 	return ok && d.declared(s.home(at), s).Exists()
+}
+
+// known is the image that v refers to directly and that was decoded before.
+func (d *decoder) known(v cue.Value, s *scope) *Image {
+	at, next, ok := d.reference(v)
+	if !ok {
+		return nil
+	}
+	if img := d.nodes[next]; img != nil || at.inst == nil {
+		return img
+	}
+	return d.images[s.home(at).key()]
 }
 
 // declared is the image that is declared at a location; it does not exist

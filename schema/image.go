@@ -128,12 +128,12 @@ func (d *decoder) image(v cue.Value, s *scope) *Image {
 		Pos:     d.posOf(v, labelPart),
 		Context: s.context,
 	}
-	if s.outer != nil && s.outer.at.isImage() && s.at.isImage() {
-		d.private(v)
-	}
 	d.stack = append(d.stack, s)
 	d.imageFields(v, img, s)
 	d.stack = d.stack[:len(d.stack)-1]
+	if s.at.isStage() {
+		d.private(v, img)
+	}
 	d.images[s.at.key()], d.nodes[v] = img, img
 	return img
 }
@@ -223,15 +223,21 @@ func (d *decoder) stage(label string, v cue.Value, s *scope) *Image {
 
 // oneBase refuses two things to start from.
 func (d *decoder) oneBase(v cue.Value, img *Image) {
-	if f := v.LookupPath(fromPath); img.Dockerfile != nil && f.Exists() {
+	if img.Dockerfile == nil {
+		return
+	}
+	if f := v.LookupPath(fromPath); f.Exists() {
 		d.failLabel(f, `"from" cannot stand beside "dockerfile"`, "the Dockerfile has its own")
 	}
 }
 
 // private refuses what only images have on a stage.
-func (d *decoder) private(v cue.Value) {
-	for _, name := range []string{"tags", "platforms", "annotations"} {
-		if f := v.LookupPath(cue.MakePath(cue.Str(name))); f.Exists() {
+func (d *decoder) private(v cue.Value, img *Image) {
+	for name, given := range map[string]bool{
+		"tags": img.Tags != nil, "platforms": img.Platforms != nil, "annotations": img.Config.Annotations != nil,
+	} {
+		if given {
+			f := v.LookupPath(cue.MakePath(cue.Str(name)))
 			d.failLabel(f, fmt.Sprintf("a stage has no %q: it is private", name), "give them to the image")
 		}
 	}

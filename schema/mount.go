@@ -33,22 +33,25 @@ func (d *decoder) mounts(v cue.Value, s *scope) []*Mount {
 
 func (d *decoder) mount(target string, v cue.Value, s *scope) *Mount {
 	m := &Mount{Target: target, Type: "bind", Pos: d.pos(v)}
-	if f := v.LookupPath(cue.ParsePath("type")); f.Exists() {
-		m.Type = d.enum(f, "bind", "cache", "tmpfs", "secret", "ssh")
+	fields := d.fieldList(v, "a mount (a struct)")
+	for _, f := range fields {
+		if f.name == "type" {
+			m.Type = d.enum(f.value, "bind", "cache", "tmpfs", "secret", "ssh")
+		}
 	}
 	allowed := mountUses(m.Type)
-	d.fields(v, "a mount (a struct)", func(name string, f cue.Value) {
+	for _, f := range fields {
 		switch {
-		case name == "type":
-		case !slices.Contains(d.words("#Mount"), name):
-			d.unknown(f, name, append([]string{"type"}, allowed...))
-		case allowed != nil && !slices.Contains(allowed, name):
-			e := d.failLabel(f, fmt.Sprintf("%q has no meaning for a mount of type %q", name, m.Type), "")
+		case f.name == "type":
+		case !slices.Contains(d.words("#Mount"), f.name):
+			d.unknown(f.value, f.name, append([]string{"type"}, allowed...))
+		case allowed != nil && !slices.Contains(allowed, f.name):
+			e := d.failLabel(f.value, fmt.Sprintf("%q has no meaning for a mount of type %q", f.name, m.Type), "")
 			e.Allowed = strings.Join(append([]string{"type"}, allowed...), ", ")
 		default:
-			d.mountField(name, f, m, s)
+			d.mountField(f.name, f.value, m, s)
 		}
-	})
+	}
 	return m
 }
 

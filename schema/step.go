@@ -53,8 +53,7 @@ func (d *decoder) step(v cue.Value, s *scope) *Step {
 		d.mistyped(settled, k, "a step (a string for the shell, or a struct)")
 		return nil
 	}
-	var fields []namedField
-	d.fields(settled, "a step", func(name string, f cue.Value) { fields = append(fields, namedField{name, f}) })
+	fields := d.fieldList(settled, "a step")
 	verb, ok := d.verb(settled, fields)
 	if !ok {
 		return nil
@@ -73,12 +72,6 @@ func (d *decoder) step(v cue.Value, s *scope) *Step {
 	}
 	d.checkStep(v, step)
 	return step
-}
-
-// namedField is a field of a struct.
-type namedField struct {
-	name  string
-	value cue.Value
 }
 
 // verb finds the one verb of a step.
