@@ -33,10 +33,9 @@ type display struct {
 	free func()
 
 	mu      sync.Mutex
-	room    sync.Cond // output fits again, or need not fit any more
+	room    sync.Cond // there is room for output, or no need for it any more
 	pending *client.SolveStatus
 	logs    int  // bytes of output in pending
-	hurry   bool // the build was cancelled: output that does not fit is dropped
 	closed  bool // the build has ended: everything is dropped
 }
 
@@ -52,21 +51,10 @@ func newDisplay(ctx context.Context, out chan<- *client.SolveStatus) *display {
 		sent: make(chan struct{}),
 	}
 	d.room.L = &d.mu
-	stop := context.AfterFunc(ctx, func() {
-		d.cancel()
-		time.AfterFunc(grace, kill)
-	})
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, kill) })
 	d.free = func() { stop(); kill() }
 	go d.deliver()
 	return d
-}
-
-// cancel lets no step wait for the reader any more.
-func (d *display) cancel() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.hurry = true
-	d.room.Broadcast()
 }
 
 // close sends what is left, and ends. An op that goes on talking is ignored.
@@ -155,10 +143,10 @@ func (d *display) status(st *client.VertexStatus) {
 func (d *display) log(l *client.VertexLog) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for d.logs > logsAhead && !d.hurry && !d.closed {
+	for d.logs > logsAhead && !d.closed {
 		d.room.Wait()
 	}
-	if d.closed || d.logs > logsAhead {
+	if d.closed {
 		return
 	}
 	d.add(func(s *client.SolveStatus) { s.Logs = append(s.Logs, l) })

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/solver/pb"
@@ -165,25 +167,31 @@ func TestProgressOfACancelledBuild(t *testing.T) {
 // A reader that never reads holds up the output of a step, but no cancelled
 // build, however much the step has to say.
 func TestReaderThatDoesNotRead(t *testing.T) {
-	b := newBench(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	b.request.Status = make(chan *client.SolveStatus)
-	wrote := make(chan struct{})
-	b.world.run["mid"] = func(ctx context.Context, p solver.Progress) error {
-		defer close(wrote)
-		for range 5 {
-			fmt.Fprint(p.Stdout(), strings.Repeat("x", 1<<20))
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		b.request.Status = make(chan *client.SolveStatus)
+		wrote := 0
+		b.world.run["mid"] = func(ctx context.Context, p solver.Progress) error {
+			for range 100 {
+				fmt.Fprint(p.Stdout(), strings.Repeat("x", 1<<20))
+				wrote++
+			}
+			return ctx.Err()
+		}
+		done := b.start(ctx, b.world, stack())
+		synctest.Wait()
+		if wrote < 4 || wrote > 10 {
+			t.Errorf("the step wrote %d MiB ahead of the reader", wrote)
 		}
 		cancel()
-		for range 10 {
-			fmt.Fprint(p.Stdout(), strings.Repeat("x", 1<<20))
+		if res := <-done; !errors.Is(res.err, context.Canceled) {
+			t.Fatalf("error %v", res.err)
 		}
-		return ctx.Err()
-	}
-	if _, err := b.try(ctx, stack()); !errors.Is(err, context.Canceled) {
-		t.Fatalf("error %v", err)
-	}
-	<-wrote
+		if wrote != 100 {
+			t.Errorf("the step could write %d MiB only", wrote)
+		}
+	})
 }
 
 func TestProgressOfWaiting(t *testing.T) {
@@ -218,30 +226,29 @@ func TestProgressOfWaiting(t *testing.T) {
 }
 
 func TestSlowKeysAreShown(t *testing.T) {
-	b := newBench(t)
-	shown := make(chan struct{})
-	b.world.key["src"] = func(ctx context.Context) error {
-		select {
-		case <-shown:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.world.key["src"] = func(context.Context) error { time.Sleep(time.Second); return nil }
+		b.world.key["base"] = func(context.Context) error { time.Sleep(time.Millisecond); return nil }
+		s := newScreen()
+		var shown []string
+		status, wait := b.watch(func(e event) {
+			s.see(e)
+			for _, v := range e.Vertexes {
+				if s.state(v.Name) == "running" && !slices.Contains(shown, v.Name) {
+					shown = append(shown, v.Name)
+				}
+			}
+		})
+		b.request.Status = status
+		b.build(stack(), "base", "mid", "src", "top")
+		b.build(stack())
+		wait()
+		if len(shown) == 0 || shown[0] != "local://src" {
+			t.Errorf("shown at work: %q, want local://src first, for its key", shown)
 		}
-	}
-	s := newScreen()
-	var once sync.Once
-	status, wait := b.watch(func(e event) {
-		s.see(e)
-		if s.state("local://src") == "running" {
-			once.Do(func() { close(shown) })
-		}
+		s.expect(t, map[string]string{"local://src": "cached"})
 	})
-	b.request.Status = status
-	if _, err := b.try(t.Context(), stack()); err != nil {
-		t.Fatal(err)
-	}
-	wait()
-	s.expect(t, map[string]string{"local://src": "done"})
 }
 
 // display builds and returns what BuildKit's plain display makes of it.

@@ -108,7 +108,7 @@ func (s *Solver) plan(ctx context.Context, req Request) (*plan, error) {
 		nodes:     make([]node, req.Graph.Len()),
 		byKey:     map[identity]*node{},
 		slots:     jobs,
-		saveable:  jobs,
+		saveable:  jobs + 1, // so that a single job goes on, too
 		events:    make(chan func(), eventsAhead),
 		recorders: max(1, jobs/2),
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/strata-build/strata/solver"
@@ -354,6 +355,33 @@ func TestContentIsRecordedBehindTheBuild(t *testing.T) {
 	if keys := b.records.Keys(solver.BucketOps); len(keys) != 2 {
 		t.Errorf("%d op records when the build has ended, want 2", len(keys))
 	}
+}
+
+// A job does not wait until the one before is recorded, but neither do jobs run
+// away from a slow disk.
+func TestRecordingIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.request.Jobs = 1
+		disk := make(chan struct{})
+		b.records.Fail = func(op, bucket, _ string) error {
+			if op == "put" && bucket == solver.BucketResults {
+				<-disk
+			}
+			return nil
+		}
+		g := &llbWriter{}
+		done := b.start(t.Context(), b.world, g.target(g.exec("top", g.exec("a"), g.exec("b"), g.exec("c"), g.exec("d"))))
+		synctest.Wait()
+		if ran := b.world.take(); len(ran) != 2 {
+			t.Errorf("ran %q while nothing could be recorded, want two", ran)
+		}
+		close(disk)
+		if res := <-done; res.err != nil {
+			t.Fatal(res.err)
+		}
+		b.ran("c", "d", "top")
+	})
 }
 
 func TestRecordsKeepReferences(t *testing.T) {
