@@ -187,7 +187,7 @@ var copyCases = map[string]struct {
 	"exclude all but":               {from: "/", to: "/i", action: opts(contents, exclude("*", "!**/z"))},
 	"exclude malformed":             {from: "/", to: "/i", action: opts(contents, exclude("[")), fails: true},
 	"patterns with wildcard":        {from: "d*", to: "/i", action: opts(wildcard, create, include("sub"), exclude("**/deep"))},
-	"mode":                          {from: "dir", to: "/m", action: opts(mode(0o604))},
+	"mode":                          {from: "dir", to: "/m", action: opts(mode(0o604)), root: true},
 	"mode with setuid":              {from: "dir", to: "/m/n/o", action: opts(create, mode(0o6755))},
 	"mode zero":                     {from: "a", to: "/m", action: opts(mode(0))},
 	"mode symbolic":                 {from: "dir", to: "/m/n", action: opts(create, modeStr("u+s,g=u,o-rwx,+X"))},

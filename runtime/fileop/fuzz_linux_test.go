@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/moby/buildkit/solver/pb"
+
+	"github.com/strata-build/strata/internal/testenv"
 )
 
 // generator makes trees and actions out of few names, so that they meet.
@@ -130,6 +132,7 @@ func (g generator) action() *pb.FileActionCopy {
 }
 
 func FuzzCopyDoesWhatBuildKitDoes(f *testing.F) {
+	testenv.Root(f) // the trees have directories without rights
 	for seed := range uint64(60) {
 		f.Add(binary.LittleEndian.AppendUint64(nil, seed))
 	}

@@ -59,7 +59,7 @@ func TestCopyNeverLeavesItsRoots(t *testing.T) {
 		_ = copyDirs(t, src, dst, a) // it may fail: the tree changes
 		_, _ = digestOf(t, src, a)
 		r := openRoot(t, dst)
-		_ = fileop.Mkfile(ctx, r, &pb.FileActionMkFile{Path: "/into/d/deep/made", Timestamp: -1}, fileop.Options{})
+		_ = fileop.Mkfile(ctx, r, &pb.FileActionMkFile{Path: "/into/d/deep/made", Mode: 0o644, Timestamp: -1}, fileop.Options{})
 		_ = fileop.Mkdir(ctx, r, &pb.FileActionMkDir{Path: "/into/d/deep/x/y", Mode: 0o755, MakeParents: true, Timestamp: -1}, fileop.Options{})
 		_ = fileop.Rm(ctx, r, &pb.FileActionRm{Path: "/into/d/deep/*", AllowWildcard: true, AllowNotFound: true})
 	}
