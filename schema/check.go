@@ -226,7 +226,7 @@ func octalMode(s string) bool {
 // decimalLiteral is the text of a number that the user wrote in decimal.
 func (d *decoder) decimalLiteral(v cue.Value) (string, bool) {
 	for range maxChain {
-		for _, n := range d.program.nodes(v) {
+		for _, n := range d.nodes(v) {
 			if f, ok := n.(*ast.Field); ok {
 				n = f.Value
 			}

@@ -16,7 +16,7 @@ type decoder struct {
 	// images are those decoded so far, by their location and by their CUE
 	// node; nil while an image is being decoded.
 	images map[string]*Image
-	nodes  map[cue.Value]*Image
+	byNode map[cue.Value]*Image
 	// stack is the images that are being decoded, outermost first.
 	stack []*scope
 	// unnamed counts the images that have no path.
@@ -28,7 +28,7 @@ type decoder struct {
 }
 
 func newDecoder(p *program) *decoder {
-	return &decoder{program: p, images: map[string]*Image{}, nodes: map[cue.Value]*Image{}}
+	return &decoder{program: p, images: map[string]*Image{}, byNode: map[cue.Value]*Image{}}
 }
 
 // fail records a mistake in v.

@@ -90,7 +90,7 @@ func (d *decoder) fromImage(v cue.Value, s *scope) *Image {
 				return d.imageAt(img, last, s)
 			}
 		}
-		if img, ok := d.nodes[next]; ok {
+		if img, ok := d.byNode[next]; ok {
 			return d.decoded(origin, img, last)
 		}
 	}
@@ -118,7 +118,7 @@ func (d *decoder) known(v cue.Value, s *scope) *Image {
 	if !ok {
 		return nil
 	}
-	if img := d.nodes[next]; img != nil || at.inst == nil {
+	if img := d.byNode[next]; img != nil || at.inst == nil {
 		return img
 	}
 	return d.images[s.home(at).key()]

@@ -120,7 +120,7 @@ func (d *decoder) around(at location, s *scope) *scope {
 // be by default.
 func (d *decoder) image(v cue.Value, s *scope) *Image {
 	s.value, s.aliases = v, d.aliasesOf(v)
-	d.images[s.at.key()], d.nodes[v] = nil, nil
+	d.images[s.at.key()], d.byNode[v] = nil, nil
 	img := &Image{
 		Name:    lastLabel(v),
 		Path:    s.at.path.String(),
@@ -134,7 +134,7 @@ func (d *decoder) image(v cue.Value, s *scope) *Image {
 	if s.at.isStage() {
 		d.private(v, img)
 	}
-	d.images[s.at.key()], d.nodes[v] = img, img
+	d.images[s.at.key()], d.byNode[v] = img, img
 	return img
 }
 

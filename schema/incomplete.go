@@ -79,7 +79,7 @@ func (d *decoder) concreteHint(v, w cue.Value) string {
 	if hint := d.tagsIn(v); hint != "" {
 		return hint
 	}
-	for _, n := range d.program.nodes(w) {
+	for _, n := range d.nodes(w) {
 		if f, ok := n.(*ast.Field); ok {
 			if name := tagOf(f); name != "" {
 				return setHint(name)
@@ -101,8 +101,8 @@ func (d *decoder) missingParameter(w cue.Value) bool {
 	}
 	outer := cue.MakePath(sels[:len(sels)-1]...)
 	parent := d.rootOf(d.whereIs(w).inst).LookupPath(outer)
-	declared := d.program.nodes(w)
-	own := d.program.nodes(parent)
+	declared := d.nodes(w)
+	own := d.nodes(parent)
 	if len(declared) == 0 || len(own) == 0 || within(declared[0], own[0]) {
 		return false
 	}

@@ -104,7 +104,7 @@ func setHint(tag string) string { return fmt.Sprintf("set it with --set %s=VALUE
 // tagsIn is a hint for a value whose expression names a field with a tag.
 func (d *decoder) tagsIn(v cue.Value) string {
 	hint := ""
-	for _, n := range d.program.nodes(v) {
+	for _, n := range d.nodes(v) {
 		ast.Walk(n, func(n ast.Node) bool {
 			id, ok := n.(*ast.Ident)
 			if !ok || id.Node == nil || hint != "" {
