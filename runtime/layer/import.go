@@ -355,7 +355,7 @@ func (s *source) stop() {
 func (s *source) failed() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err == io.EOF {
+	if errors.Is(s.err, io.EOF) {
 		return nil
 	}
 	return s.err

@@ -471,6 +471,28 @@ func TestBlobOfPulledLayer(t *testing.T) {
 	}
 }
 
+// TestFoundIsLeased: what was not made but found is kept from collection, too.
+func TestFoundIsLeased(t *testing.T) {
+	f := newFixture(t)
+	plain := makeTar(t, entry{name: "f"})
+	req := f.request(packed(t, plain, Compression{}), plain)
+	id, err := f.Import(t.Context(), req)
+	must(t, err)
+	f.built("b1", 8)
+	info, err := f.Blob(t.Context(), "b1", Compression{})
+	must(t, err)
+	must(t, f.blobs.ReleaseMade())
+	_, err = f.Import(t.Context(), req)
+	must(t, err)
+	_, err = f.Blob(t.Context(), "b1", Compression{})
+	must(t, err)
+	_, err = f.blobs.Collect(t.Context(), store.Policy{All: true, Attached: []string{Bucket}}, f.snaps.Owner())
+	must(t, err)
+	if _, ok := f.blobs.HasBlob(info.Desc.Digest); !ok || !f.Have(id) {
+		t.Errorf("collected while it was in use: blob there %v, layer there %v", ok, f.Have(id))
+	}
+}
+
 func TestEpochs(t *testing.T) {
 	f := newFixture(t)
 	f.built("b1", 6)

@@ -238,7 +238,7 @@ func (d *Dir) Chmod(name string, mode uint32) error {
 	if err == nil {
 		err = unix.Fchmodat(d.fd, name, mode&0o7777, unix.AT_SYMLINK_NOFOLLOW)
 	}
-	if err == unix.EOPNOTSUPP { // a kernel before 6.6, or a symlink
+	if errors.Is(err, unix.EOPNOTSUPP) { // a kernel before 6.6, or a symlink
 		err = chmodByHandle(d.fd, name, mode&0o7777)
 	}
 	if err != nil {

@@ -171,7 +171,7 @@ func (w *walker) step(name string) (string, error) {
 		return "", w.fail(unix.ENOTDIR)
 	}
 	fd, err := openat(w.dirfd(), name, unix.O_PATH|unix.O_NOFOLLOW, 0)
-	if err == unix.ENOENT && w.mkdir != nil {
+	if errors.Is(err, unix.ENOENT) && w.mkdir != nil {
 		made, err := w.make(name)
 		if made || err != nil {
 			return "", err
@@ -213,7 +213,7 @@ func (w *walker) readlink(fd int, name string) (string, error) {
 		return target, nil
 	}
 	followed, err := openat2(w.dirfd(), name, unix.O_PATH, 0, inRoot)
-	if err == unix.ELOOP {
+	if errors.Is(err, unix.ELOOP) {
 		return "", w.fail(err)
 	}
 	if err == nil {

@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 
@@ -96,7 +97,7 @@ type xattrs struct {
 
 func readXattrs(x xattrs) (map[string]string, error) {
 	names, err := grow(x.list)
-	if err == unix.EOPNOTSUPP || len(names) == 0 && err == nil {
+	if errors.Is(err, unix.EOPNOTSUPP) || len(names) == 0 && err == nil {
 		return nil, nil
 	}
 	if err != nil {
@@ -105,7 +106,7 @@ func readXattrs(x xattrs) (map[string]string, error) {
 	attrs := map[string]string{}
 	for attr := range strings.SplitSeq(strings.TrimSuffix(names, "\x00"), "\x00") {
 		value, err := grow(func(buf []byte) (int, error) { return x.get(attr, buf) })
-		if err == unix.ENODATA { // removed meanwhile
+		if errors.Is(err, unix.ENODATA) { // removed meanwhile
 			continue
 		}
 		if err != nil {
@@ -121,7 +122,7 @@ func readXattrs(x xattrs) (map[string]string, error) {
 func grow(read func([]byte) (int, error)) (string, error) {
 	var small [256]byte
 	n, err := read(small[:])
-	if err == unix.ERANGE {
+	if errors.Is(err, unix.ERANGE) {
 		large := make([]byte, 64<<10)
 		n, err = read(large)
 		if err == nil {
