@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 
 	"github.com/strata-build/strata/runtime/engine"
 	"github.com/strata-build/strata/runtime/executor/userns"
@@ -142,9 +145,18 @@ func (a *app) open(ctx context.Context) (*engine.Engine, error) {
 	}
 	return engine.Open(ctx, engine.Options{
 		Root: root, Driver: a.driver, Rootless: out.Info.Rootless, SingleID: out.Info.SingleID,
-		Registry: a.registryOptions(), Env: a.environ, DockerHost: a.env["DOCKER_HOST"], Stdout: a.stdout,
+		Registry: a.registryOptions(), Env: a.environ, DockerHost: a.env["DOCKER_HOST"], Stdout: a.archiveStream(),
 		SharedProc: a.env["STRATA_SHARED_PROC"] != "",
 	})
+}
+
+// archiveStream is standard output for outputs with the destination "-": nil
+// for a terminal, which no archive should be written to.
+func (a *app) archiveStream() io.Writer {
+	if f, ok := a.stdout.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return nil
+	}
+	return a.stdout
 }
 
 // withEngine runs fn with an open engine, and closes it.

@@ -103,7 +103,7 @@ func (e *Engine) newBuild(ctx context.Context, req Request) (*build, error) {
 		return nil, err
 	}
 	b := &build{e: e, req: req, graph: graph, edges: edges}
-	b.packer = newPacker(ctx, e.Layers.WithEpoch(req.Epoch), req.Outputs, edges)
+	b.packer = newPacker(ctx, e.Layers.WithEpoch(exporter.Epoch(req.Epoch)), req.Outputs, edges)
 	lease, err := e.Store.NewLease(ctx)
 	if err != nil {
 		return nil, err
@@ -201,7 +201,7 @@ func (e *Engine) workerOptions(req Request) (worker.Options, error) {
 		return d
 	}
 	opt := worker.Options{
-		Store: e.Store, Snapshots: e.Snapshots, Layers: e.Layers.WithEpoch(req.Epoch), Images: e.Images,
+		Store: e.Store, Snapshots: e.Snapshots, Layers: e.Layers.WithEpoch(exporter.Epoch(req.Epoch)), Images: e.Images,
 		Meta: req.Meta, Executor: e.Executor, Network: e.Network, Cgroups: e.Cgroups,
 		ContextDir: dir("contexts"), LogDir: dir("logs"), CacheDir: dir("caches"),
 		SingleID: e.opt.SingleID, Platform: e.Platform(), EmulatorDir: binfmt,

@@ -118,7 +118,7 @@ func (e *Engine) assemble() (err error) {
 		Store: e.Store, Layers: e.Layers, Registry: e.Registry, Platform: e.Platform(),
 	})
 	e.Exporter = exporter.New(exporter.Options{
-		Store: e.Store, Layers: e.Layers, Snapshots: e.Snapshots, Images: e.Images,
+		Store: e.Store, Layers: e.Layers, Images: e.Images,
 		Stdout: e.opt.Stdout, DockerHost: e.opt.DockerHost,
 	})
 	return nil

@@ -27,7 +27,6 @@ import (
 
 	"github.com/strata-build/strata/runtime/image"
 	"github.com/strata-build/strata/runtime/layer"
-	"github.com/strata-build/strata/runtime/snapshot"
 	"github.com/strata-build/strata/runtime/store"
 	"github.com/strata-build/strata/runtime/tree"
 )
@@ -36,7 +35,6 @@ import (
 type Options struct {
 	Store     *store.Store
 	Layers    *layer.Store
-	Snapshots snapshot.Snapshotter
 	Images    *image.Store
 	// Stdout receives outputs with the destination "-"; nil where there is
 	// none, or a terminal.

@@ -52,7 +52,7 @@ func newRealSetup(t testing.TB) *realSetup {
 	s := &realSetup{store: st, snapshots: snapshots, stdout: &bytes.Buffer{}}
 	s.layers = layer.NewStore(st, snapshots, layer.Options{SingleID: rootless})
 	s.images = image.New(image.Options{Store: st, Layers: s.layers, Registry: client})
-	s.Exporter = New(Options{Store: st, Layers: s.layers, Snapshots: snapshots, Images: s.images, Stdout: s.stdout})
+	s.Exporter = New(Options{Store: st, Layers: s.layers, Images: s.images, Stdout: s.stdout})
 	return s
 }
 
