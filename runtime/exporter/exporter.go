@@ -33,9 +33,9 @@ import (
 
 // Options says what an Exporter works on.
 type Options struct {
-	Store     *store.Store
-	Layers    *layer.Store
-	Images    *image.Store
+	Store  *store.Store
+	Layers *layer.Store
+	Images *image.Store
 	// Stdout receives outputs with the destination "-"; nil where there is
 	// none, or a terminal.
 	Stdout io.Writer
