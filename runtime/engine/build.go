@@ -213,7 +213,7 @@ func (e *Engine) workerOptions(req Request) (worker.Options, error) {
 	})
 	opt.HTTP = httpsource.New(httpsource.Options{
 		Blobs: httpBlobs{e.Store}, Records: httpRecords{e.Store}, Transport: e.opt.Transport,
-		Secret: worker.SecretFunc(req.Secrets, httpsource.ErrNoSecret), UserAgent: e.opt.Registry.UserAgent,
+		Secret: worker.SecretFunc(req.Secrets, httpsource.ErrNoSecret), UserAgent: e.opt.Registry.UserAgent, SingleID: e.opt.SingleID,
 	})
 	return opt, errors.Join(errs...)
 }
