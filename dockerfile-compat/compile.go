@@ -134,8 +134,14 @@ func (s *session) options(target string, platform *ocispecs.Platform) dockerfile
 	return opt
 }
 
-// convert runs dockerfile2llb once.
-func (s *session) convert(ctx context.Context, opt dockerfile2llb.ConvertOpt) (compiler.Target, error) {
+// convert runs dockerfile2llb once. It panics at a trigger of a base image
+// that has a `# check=` comment above it (v0.33.1), which is bad input.
+func (s *session) convert(ctx context.Context, opt dockerfile2llb.ConvertOpt) (t compiler.Target, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the Dockerfile front end cannot read this: %v", r)
+		}
+	}()
 	df, err := dockerfile2llb.Dockerfile2LLB(ctx, s.src.Data, opt)
 	if err != nil {
 		return compiler.Target{}, err
@@ -144,7 +150,7 @@ func (s *session) convert(ctx context.Context, opt dockerfile2llb.ConvertOpt) (c
 	if err != nil {
 		return compiler.Target{}, fmt.Errorf("marshal definition: %w", err)
 	}
-	t := compiler.Target{Definition: def.ToPB()}
+	t = compiler.Target{Definition: def.ToPB()}
 	if t.Config, err = json.Marshal(df.Image); err != nil {
 		return compiler.Target{}, fmt.Errorf("marshal image config: %w", err)
 	}

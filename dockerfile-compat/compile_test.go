@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -22,6 +23,7 @@ func TestCompile(t *testing.T) {
 		const golden = "plan"
 		dir := unpack(t, archive, golden)
 		got := compileText(t, request(t, dir, string(archive.Comment)))
+		got = regexp.MustCompile("layout-[0-9a-f]{16}").ReplaceAllString(got, "layout-ID")
 		checkGolden(t, file, archive, golden, strings.ReplaceAll(got, dir, "$DIR"))
 	})
 }

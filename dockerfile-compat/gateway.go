@@ -15,6 +15,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
+	"github.com/moby/buildkit/frontend/dockerui"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/pb"
@@ -215,6 +216,17 @@ func (r *sourceFiles) read(ctx context.Context, name string) ([]byte, error) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
 	return readBelow(dir, name)
+}
+
+// ownIgnoreFile reports whether the Dockerfile has an ignore file of its own,
+// <Dockerfile>.dockerignore.
+func (g *gateway) ownIgnoreFile() bool {
+	dir, ok := g.locals[dockerui.DefaultLocalNameDockerfile]
+	if !ok {
+		return false
+	}
+	_, err := readBelow(dir, g.opts["filename"]+".dockerignore")
+	return err == nil
 }
 
 // readBelow reads a file below a directory, which no link may leave.

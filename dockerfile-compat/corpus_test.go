@@ -1,0 +1,176 @@
+package dockerfilecompat
+
+import (
+	"context"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// TestCorpus converts the Dockerfiles that public Go modules hold, as files
+// and in the text of their tests. Each that BuildKit accepts has to convert,
+// and nearly all stages have to be native.
+func TestCorpus(t *testing.T) {
+	corpus := moduleDockerfiles(t)
+	if len(corpus) < 200 {
+		t.Fatalf("only %d Dockerfiles in the module cache: `go mod download` fetches them", len(corpus))
+	}
+	tally := convertAll(t, corpus)
+	t.Logf("%d Dockerfiles, %d accepted by BuildKit, %d of %d stages native, %d comparisons, %s",
+		len(corpus), tally.accepted, tally.native, tally.stages, tally.compared, tally.took)
+	for _, reason := range slices.Sorted(maps.Keys(tally.reasons)) {
+		t.Logf("kept %3d: %s", tally.reasons[reason], reason)
+	}
+	if tally.native*100 < tally.stages*95 {
+		t.Errorf("%d of %d stages are native, fewer than 95 %%", tally.native, tally.stages)
+	}
+}
+
+// tally counts what became of Dockerfiles.
+type tally struct {
+	mu               sync.Mutex
+	accepted, stages int
+	native, compared int
+	reasons          map[string]int
+	took             time.Duration
+}
+
+// convertAll converts Dockerfiles by name, two at a time.
+func convertAll(t *testing.T, corpus map[string]string) *tally {
+	dir := t.TempDir()
+	sum := &tally{reasons: map[string]int{}}
+	start := time.Now()
+	var eg errgroup.Group
+	eg.SetLimit(2)
+	for name, text := range corpus {
+		eg.Go(func() error {
+			sum.convert(t, dir, name, text)
+			return nil
+		})
+	}
+	if err := eg.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	sum.took = time.Since(start)
+	return sum
+}
+
+func (s *tally) convert(t *testing.T, dir, name, text string) {
+	req := Request{Filename: "Dockerfile", Text: []byte(text), Context: dir, Options: testOptions()}
+	if _, err := Compile(context.Background(), req); err != nil {
+		return
+	}
+	res, err := Convert(context.Background(), ConvertRequest{Request: req, Name: "app"})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.accepted++
+	if err != nil {
+		t.Errorf("%s: %v\n%s", name, err, text)
+		return
+	}
+	s.compared += res.Compared
+	for _, st := range res.Stages {
+		if st.Left {
+			continue
+		}
+		s.stages++
+		if st.Native {
+			s.native++
+			continue
+		}
+		s.reasons[st.Reason]++
+	}
+}
+
+// moduleDockerfiles are the Dockerfiles in the module cache, by where they
+// are: files that are called so, and strings in Go tests that begin with FROM.
+func moduleDockerfiles(t testing.TB) map[string]string {
+	t.Helper()
+	out, err := exec.Command("go", "env", "GOMODCACHE").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := strings.TrimSpace(string(out))
+	corpus := map[string]string{}
+	err = filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			return err
+		case d.IsDir() && name == filepath.Join(root, "cache"):
+			return fs.SkipDir
+		case !d.Type().IsRegular():
+			return nil
+		}
+		rel := strings.TrimPrefix(name, root+"/")
+		switch {
+		case isDockerfile(d.Name()):
+			text, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			corpus[rel] = string(text)
+		case strings.HasPrefix(rel, "github.com/moby/buildkit@") && strings.HasSuffix(name, "_test.go"):
+			return quotedDockerfiles(name, rel, corpus)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return distinct(corpus)
+}
+
+// distinct leaves one of several equal texts: the cache may hold more than one
+// version of a module.
+func distinct(corpus map[string]string) map[string]string {
+	seen, out := map[string]bool{}, map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(corpus)) {
+		if text := corpus[name]; !seen[text] {
+			seen[text], out[name] = true, text
+		}
+	}
+	return out
+}
+
+func isDockerfile(name string) bool {
+	lower := strings.ToLower(name)
+	return strings.Contains(lower, "dockerfile") && !strings.HasSuffix(lower, ".go") && !strings.HasSuffix(lower, ".md") &&
+		!strings.HasSuffix(lower, ".dockerignore")
+}
+
+// quotedDockerfiles adds the strings of a Go file that are Dockerfiles.
+func quotedDockerfiles(name, rel string, corpus map[string]string) error {
+	fset := token.NewFileSet()
+	file, err := parser.ParseFile(fset, name, nil, 0)
+	if err != nil {
+		return err
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		lit, ok := n.(*ast.BasicLit)
+		if !ok || lit.Kind != token.STRING {
+			return true
+		}
+		text, err := strconv.Unquote(lit.Value)
+		if err == nil && strings.Contains("\n"+text, "\nFROM ") {
+			corpus[rel+":"+strconv.Itoa(fset.Position(lit.Pos()).Line)] = text
+		}
+		return true
+	})
+	return nil
+}

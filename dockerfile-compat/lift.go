@@ -1,0 +1,266 @@
+package dockerfilecompat
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+
+	"github.com/strata-build/strata/schema"
+)
+
+// lifter turns the stages of a Dockerfile into images. What it makes of one is
+// a proposal, which is compared with the Dockerfile afterwards; so it is free
+// to try.
+type lifter struct {
+	file   *dockerfile
+	words  wordLexer
+	dir    string // the context
+	args   map[string]string
+	params *params
+	images []*schema.Image // by stage
+	// comments are those of the document, and texts the commands that are to
+	// be printed in several lines, by their place holder.
+	comments map[schema.Node]string
+	texts    []brokenText
+}
+
+// unliftable is why an instruction has no native form.
+type unliftable struct {
+	line   int
+	reason string
+}
+
+func (u *unliftable) Error() string { return u.reason }
+
+func cannot(format string, args ...any) error {
+	return &unliftable{reason: fmt.Sprintf(format, args...)}
+}
+
+// lift makes an image of a stage; the stages before it are there already.
+func (l *lifter) lift(st *source) error {
+	img := l.images[st.index]
+	*img = schema.Image{Name: img.Name, Stages: img.Stages, Context: l.dir}
+	l.comment(img, st.comment)
+	if err := l.base(img, st); err != nil {
+		return at(st.Location[0].Start.Line, err)
+	}
+	var items []item
+	for _, in := range st.commands {
+		it, err := l.item(in, st)
+		if err != nil {
+			return at(in.first, err)
+		}
+		if it.cmd = in.cmd; !l.merge(items, it) {
+			items = append(items, it)
+		}
+	}
+	l.place(img, items)
+	return nil
+}
+
+// at adds the line to what keeps an instruction from being lifted.
+func at(line int, err error) error {
+	var u *unliftable
+	if errors.As(err, &u) {
+		u.line = line
+		return err
+	}
+	return &unliftable{line: line, reason: err.Error()}
+}
+
+func (l *lifter) comment(n schema.Node, text string) {
+	if text != "" {
+		l.comments[n] = join(l.comments[n], text)
+	}
+}
+
+// base sets what a stage starts from, and its platform.
+func (l *lifter) base(img *schema.Image, st *source) error {
+	name, err := l.params.evaluate(st.BaseName)
+	if err != nil {
+		return err
+	}
+	if below, ok := l.file.stageNamed(name, st.index); ok {
+		if l.words.variables(st.BaseName) {
+			return cannot("an argument picks the stage that it starts from")
+		}
+		img.From = &schema.From{Image: l.images[below.index]}
+		return nil
+	}
+	if name == "scratch" && !l.words.variables(st.BaseName) {
+		return nil
+	}
+	ref, err := l.params.expand(st.BaseName)
+	if err != nil {
+		return err
+	}
+	img.From = &schema.From{Ref: l.reference(ref)}
+	img.Platform, err = l.platform(st.Platform)
+	return err
+}
+
+// reference tells an image of a registry from the stage of the same name.
+func (l *lifter) reference(ref string) string {
+	for _, st := range l.file.stages {
+		if st.name() == ref || l.images[st.index].Name == ref {
+			return ref + ":latest"
+		}
+	}
+	return ref
+}
+
+// platform is the value of --platform.
+func (l *lifter) platform(word string) (string, error) {
+	switch {
+	case word == "":
+		return "", nil
+	case l.params.platform(word, "BUILDPLATFORM"):
+		return "build", nil
+	case l.params.platform(word, "TARGETPLATFORM"):
+		return "target", nil
+	case l.words.variables(word):
+		return l.params.expand(word)
+	}
+	p, err := platforms.Parse(word)
+	if err != nil {
+		return "", err
+	}
+	return platforms.FormatAll(p), nil
+}
+
+// item is a lifted instruction: a step, or a part of the config. ONBUILD has
+// no place among the others.
+type item struct {
+	cmd     instructions.Command
+	comment string
+	field   string // the name of the field, for config and arguments
+	expand  bool
+	step    *schema.Step
+	config  *schema.Config
+	arg     []schema.Var
+}
+
+// item lifts one instruction.
+func (l *lifter) item(in instruction, st *source) (item, error) {
+	it := item{comment: in.comment}
+	var err error
+	switch c := in.cmd.(type) {
+	case *instructions.RunCommand:
+		it.step, err = l.run(in, c, st)
+	case *instructions.CopyCommand:
+		it.step, err = l.copy(c, st)
+	case *instructions.AddCommand:
+		it.step, err = l.add(c)
+	case *instructions.ArgCommand:
+		it.field = "args"
+		it.arg, it.expand, err = l.arg(c)
+	default:
+		err = l.config(in.cmd, &it)
+	}
+	return it, err
+}
+
+// arg lifts ARG. A default that is the same wherever the argument is declared
+// is the parameter of that name.
+func (l *lifter) arg(c *instructions.ArgCommand) ([]schema.Var, bool, error) {
+	x := l.expansion()
+	for _, a := range c.Args {
+		if a.Value != nil {
+			x.look(*a.Value)
+		}
+	}
+	var vars []schema.Var
+	for _, a := range c.Args {
+		if slices.ContainsFunc(vars, func(v schema.Var) bool { return v.Name == a.Key }) {
+			return nil, false, cannot("%s is declared twice in one ARG", a.Key)
+		}
+		v := schema.Var{Name: a.Key, Unset: a.Value == nil}
+		if a.Value != nil {
+			v.Value = x.word(*a.Value)
+		}
+		switch {
+		case a.Value == nil && a.Key == targetStage && l.params.builtin[targetStage]:
+			v.Unset, v.Value = false, l.target()
+		case x.expand:
+			if a.Value == nil && l.params.inherited(a.Key) {
+				return nil, false, cannot("one ARG both inherits a value and expands another")
+			}
+		case l.params.has(a.Key) && (a.Value == nil || v.Value == l.params.value[a.Key]):
+			v.Unset, v.Value = false, schema.ParamRef(a.Key)
+		case a.Value == nil && l.params.inherited(a.Key):
+			v.Unset, v.Value = false, l.params.value[a.Key]
+		}
+		vars = append(vars, v)
+	}
+	return vars, x.expand, x.err
+}
+
+// targetStage is the argument that tells the stage which is built. In CUE
+// that is the image, so it is a constant there.
+const targetStage = "TARGETSTAGE"
+
+// target is the value of TARGETSTAGE when the last stage is built.
+func (l *lifter) target() string {
+	if name := l.file.stages[len(l.file.stages)-1].Name; name != "" {
+		return name
+	}
+	return "default"
+}
+
+// expansion decides for all words of one instruction whether they are
+// expanded, and writes them so that they mean the same.
+type expansion struct {
+	lexer  wordLexer
+	expand bool
+	err    error
+}
+
+func (l *lifter) expansion() *expansion { return &expansion{lexer: l.words} }
+
+// look notes whether words have to be expanded.
+func (x *expansion) look(words ...string) {
+	for _, w := range words {
+		x.expand = x.expand || x.lexer.variables(w)
+	}
+}
+
+// word is a word as the step has it: literal, or as in the Dockerfile where
+// the step is expanded. The step's escape character is always the backslash.
+func (x *expansion) word(w string) string {
+	if !x.expand {
+		out, err := x.lexer.literal(w)
+		if err != nil && x.err == nil {
+			x.err = err
+		}
+		return out
+	}
+	if x.lexer.escape != '\\' && strings.ContainsAny(w, "`\\") && x.err == nil {
+		x.err = cannot("%s is expanded with another escape character", strconv.Quote(w))
+	}
+	return w
+}
+
+func (x *expansion) list(words []string) []string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = x.word(w)
+	}
+	return out
+}
+
+// text is the content of a file, in which quotes do not count. One that is
+// not to be expanded is escaped where the step is.
+func (x *expansion) text(data string, expands bool) string {
+	switch {
+	case !x.expand && expands:
+		return strings.NewReplacer(`\\`, `\`, `\$`, `$`, `\`, ``).Replace(data)
+	case x.expand && !expands:
+		return strings.NewReplacer(`\`, `\\`, `$`, `\$`).Replace(data)
+	}
+	return data
+}

@@ -1,0 +1,82 @@
+package dockerfilecompat
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// brokenText is a command that its author wrote in several lines, which the
+// Dockerfile joins. CUE has no line of a string that goes on in the next (its
+// scanner refuses the backslash before the end), so each line is a string, and
+// they are added.
+type brokenText struct{ pieces []string }
+
+// breakLines returns what stands for a command until the document is printed:
+// the printer knows strings only, not where to break them. A place holder has
+// two lines, so that it is printed in a block of its own.
+func (l *lifter) breakLines(pieces []string) string {
+	text := strings.Join(pieces, "")
+	if len(pieces) == 1 || strings.ContainsAny(text, "\n\r") || !printable(text) {
+		return text
+	}
+	l.texts = append(l.texts, brokenText{pieces})
+	mark := placeholder(len(l.texts) - 1)
+	return mark + "\n" + mark
+}
+
+// printable reports whether a text can stand in a string without escapes
+// other than the backslash.
+func printable(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool {
+		return r != '\t' && (r < ' ' || r == '\u007f' || r == '\uFFFD' || r > '~' && !isLetter(r))
+	})
+}
+
+// isLetter is true for what is safely shown as itself.
+func isLetter(r rune) bool {
+	return r >= '\u00a1' && r <= '\ud7ff' && r != '\u00ad' && r != '\u2028' && r != '\u2029'
+}
+
+func placeholder(n int) string { return fmt.Sprintf("@strata command %d@", n) }
+
+// printed is how the printer shows a place holder.
+var printed = regexp.MustCompile(`"""\n(\t*)@strata command (\d+)@\n\t*@strata command \d+@\n\t*"""`)
+
+// restore puts the commands in the place of their place holders.
+func (l *lifter) restore(cue []byte) []byte {
+	return printed.ReplaceAllFunc(cue, func(found []byte) []byte {
+		match := printed.FindSubmatch(found)
+		var n int
+		if _, err := fmt.Sscan(string(match[2]), &n); err != nil || n >= len(l.texts) {
+			return found
+		}
+		return []byte(l.texts[n].print(string(match[1])))
+	})
+}
+
+// opensLong reports whether a piece would make a long string of a raw one: with
+// the quote before it, it begins with three.
+func opensLong(piece string) bool { return strings.HasPrefix(piece, `""`) }
+
+// print writes the command, its lines behind indent. All of them are quoted in
+// the same way.
+func (t brokenText) print(indent string) string {
+	text := strings.Join(t.pieces, "")
+	hash := ""
+	if strings.ContainsAny(text, `\"`) && !strings.Contains(text, "\t") && !slices.ContainsFunc(t.pieces, opensLong) {
+		hash = "#"
+		for strings.Contains(text, `"`+hash) || strings.Contains(text, `\`+hash) {
+			hash += "#"
+		}
+	}
+	lines := make([]string, len(t.pieces))
+	for i, piece := range t.pieces {
+		if hash == "" {
+			piece = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\t", `\t`).Replace(piece)
+		}
+		lines[i] = hash + `"` + piece + `"` + hash
+	}
+	return strings.Join(lines, " +\n"+indent)
+}

@@ -1,0 +1,263 @@
+package dockerfilecompat
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/buildkit/frontend/dockerfile/shell"
+)
+
+// dockerfile is a parsed Dockerfile with what its author wrote around the
+// instructions: BuildKit's parser keeps neither comments nor lines.
+type dockerfile struct {
+	lines  []string // without their ends
+	escape rune
+
+	directives []string // `# syntax=…` and the like
+	header     string   // the comment at the top that belongs to no instruction
+	trailer    string   // the comment below the last instruction
+	globals    []instruction
+	stages     []*source
+}
+
+// source is a stage in a Dockerfile.
+type source struct {
+	instructions.Stage
+	index    int
+	first    int // its first line, with the comment above FROM
+	last     int
+	comment  string
+	commands []instruction
+}
+
+// instruction is an instruction other than FROM, with its place.
+type instruction struct {
+	cmd         instructions.Command
+	comment     string
+	first, last int // lines
+}
+
+// name is the stage's name, or that by which BuildKit shows it.
+func (s *source) name() string {
+	if s.Name != "" {
+		return s.Name
+	}
+	return fmt.Sprintf("stage%d", s.index)
+}
+
+// parse reads a Dockerfile that BuildKit accepted.
+func parse(data []byte) (*dockerfile, error) {
+	res, err := parser.Parse(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	f := &dockerfile{escape: res.EscapeToken}
+	for line := range strings.SplitSeq(string(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))), "\n") {
+		f.lines = append(f.lines, strings.TrimRight(line, "\r"))
+	}
+	at := f.readDirectives(data)
+	for i, node := range res.AST.Children {
+		comment := f.comments(at, node.StartLine-1)
+		if i == 0 {
+			f.header, comment = f.splitHeader(at, node.StartLine-1)
+		}
+		if err := f.add(node, at+1, f.within(node, comment)); err != nil {
+			return nil, err
+		}
+		at = node.EndLine
+	}
+	f.trailer = f.comments(at, len(f.lines))
+	return f, nil
+}
+
+// readDirectives takes the directives at the top, and returns the number of
+// lines that are behind them.
+func (f *dockerfile) readDirectives(data []byte) int {
+	at := 0
+	if bytes.HasPrefix(data, []byte("#!")) {
+		at = 1
+	}
+	var p parser.DirectiveParser
+	for ; at < len(f.lines); at++ {
+		if d, err := p.ParseLine([]byte(f.lines[at])); d == nil || err != nil {
+			break
+		}
+		f.directives = append(f.directives, f.lines[at])
+	}
+	return at
+}
+
+// add adds one instruction to the globals, or to the last stage.
+func (f *dockerfile) add(node *parser.Node, first int, comment string) error {
+	// Without a linter, BuildKit panics at a `# check=` above an instruction.
+	parsed, err := instructions.ParseInstructionWithLinter(node, linter.New(&linter.Config{SkipAll: true}))
+	if err != nil {
+		return err
+	}
+	if st, ok := parsed.(*instructions.Stage); ok {
+		f.stages = append(f.stages, &source{
+			Stage: *st, index: len(f.stages), first: first, last: node.EndLine, comment: comment,
+		})
+		return nil
+	}
+	cmd, ok := parsed.(instructions.Command)
+	if !ok {
+		return parser.WithLocation(fmt.Errorf("%T is no instruction", parsed), node.Location())
+	}
+	in := instruction{cmd: cmd, comment: comment, first: node.StartLine, last: node.EndLine}
+	if len(f.stages) == 0 {
+		f.globals = append(f.globals, in)
+		return nil
+	}
+	st := f.stages[len(f.stages)-1]
+	st.commands, st.last = append(st.commands, in), node.EndLine
+	return nil
+}
+
+// comments are the comment lines among those behind line `after` up to `last`.
+func (f *dockerfile) comments(after, last int) string {
+	var out []string
+	for _, line := range f.lines[min(after, len(f.lines)):min(max(after, last), len(f.lines))] {
+		if text, ok := strings.CutPrefix(strings.TrimLeft(line, " \t"), "#"); ok {
+			out = append(out, strings.ToValidUTF8(strings.TrimPrefix(strings.TrimRight(text, " \t"), " "), "\uFFFD"))
+		}
+	}
+	return strings.Trim(strings.Join(out, "\n"), "\n")
+}
+
+// splitHeader splits the comments above the first instruction at the last
+// empty line: what is above it is about the file.
+func (f *dockerfile) splitHeader(after, last int) (header, comment string) {
+	for n := last; n > after; n-- {
+		if strings.TrimSpace(f.lines[n-1]) == "" {
+			return f.comments(after, n), f.comments(n, last)
+		}
+	}
+	return "", f.comments(after, last)
+}
+
+// within adds the comments between the lines of an instruction to the one
+// above it. The text of heredocs is none.
+func (f *dockerfile) within(node *parser.Node, comment string) string {
+	if len(node.Heredocs) > 0 || node.EndLine == node.StartLine {
+		return comment
+	}
+	return join(comment, f.comments(node.StartLine, node.EndLine))
+}
+
+// join joins comments.
+func join(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + "\n" + b
+}
+
+// pieces splits a command at the ends of the lines that it was written in,
+// which the parser joined. One piece is all there is of a command that stands
+// on one line.
+func (f *dockerfile) pieces(in instruction, command string) []string {
+	var line strings.Builder
+	var ends []int
+	continued := regexp.MustCompile(`([^\` + string(f.escape) + `])\` + string(f.escape) + `[ \t]*$|^\` + string(f.escape) + `[ \t]*$`)
+	for i, text := range f.lines[in.first-1 : in.last] {
+		trimmed := strings.TrimLeft(text, " \t")
+		if i > 0 && (strings.HasPrefix(trimmed, "#") || trimmed == "") {
+			continue
+		}
+		if i == 0 {
+			text = trimmed
+		}
+		if at := continued.FindStringIndex(text); at != nil {
+			text = continued.ReplaceAllString(text, "$1")
+		}
+		line.WriteString(text)
+		ends = append(ends, line.Len())
+	}
+	start := strings.LastIndex(line.String(), command)
+	if start < 0 {
+		return []string{command}
+	}
+	var out []string
+	from := start
+	for _, end := range ends {
+		if end > from && end < start+len(command) {
+			out = append(out, line.String()[from:end])
+			from = end
+		}
+	}
+	return append(out, line.String()[from:start+len(command)])
+}
+
+// stageNamed finds the stage that a name stands for among those up to, and
+// not with, a stage. BuildKit takes the last of several.
+func (f *dockerfile) stageNamed(name string, before int) (*source, bool) {
+	for _, st := range slices.Backward(f.stages[:before]) {
+		if st.Name != "" && st.Name == name {
+			return st, true
+		}
+	}
+	return nil, false
+}
+
+// text is the Dockerfile of one stage, with the stages that it needs. Where
+// those cannot be told, it has all stages up to this one.
+func (f *dockerfile) text(needed []int, last int) string {
+	var b strings.Builder
+	for _, line := range f.directives {
+		b.WriteString(line + "\n")
+	}
+	for _, in := range f.globals {
+		f.write(&b, in.first, in.last)
+	}
+	for _, st := range f.stages[:last+1] {
+		if len(needed) == 0 || slices.Contains(needed, st.index) {
+			f.write(&b, st.first, st.last)
+		}
+	}
+	return b.String()
+}
+
+func (f *dockerfile) write(b *strings.Builder, first, last int) {
+	lines := f.lines[first-1 : last]
+	for len(lines) > 0 && strings.TrimSpace(lines[0]) == "" {
+		lines = lines[1:]
+	}
+	for _, line := range lines {
+		b.WriteString(line + "\n")
+	}
+}
+
+// wordLexer reads words as the Dockerfile's own rules want.
+type wordLexer struct{ escape rune }
+
+// variables reports whether a word has a $VARIABLE in it.
+func (l wordLexer) variables(word string) bool {
+	single, double := false, false
+	for i := 0; i < len(word); i++ {
+		switch c := word[i]; {
+		case c == '\'' && !double:
+			single = !single
+		case single:
+		case c == '"':
+			double = !double
+		case rune(c) == l.escape:
+			i++
+		case c == '$':
+			return true
+		}
+	}
+	return false
+}
+
+// literal is what a word without variables says.
+func (l wordLexer) literal(word string) (string, error) {
+	out, _, err := shell.NewLex(l.escape).ProcessWord(word, shell.EnvsFromSlice(nil))
+	return out, err
+}
