@@ -41,11 +41,23 @@ func (c *calls) clone(what string, path program.Arg, flags int) program.Arg {
 
 // setReadOnly makes a mount read-only, with what is mounted below it.
 func (c *calls) setReadOnly(what string, mount program.Arg) {
-	attr := c.Words([]uintptr{unix.MOUNT_ATTR_RDONLY, 0, 0, 0})
+	c.setAttributes(what, mount, []uintptr{unix.MOUNT_ATTR_RDONLY, 0, 0, 0})
+}
+
+// setPrivate keeps what is mounted below a mount from appearing elsewhere: a
+// clone of a host's shared mount is shared too.
+func (c *calls) setPrivate(what string, mount program.Arg) {
+	c.setAttributes(what, mount, []uintptr{0, 0, unix.MS_PRIVATE, 0})
+}
+
+// setAttributes takes the words of struct mount_attr: set, clear, propagation,
+// user namespace.
+func (c *calls) setAttributes(what string, mount program.Arg, attr []uintptr) {
 	c.Do(program.Call{
 		What: what, Number: unix.SYS_MOUNT_SETATTR,
 		Args: program.Args{
-			mount, c.String(""), program.Int(unix.AT_EMPTY_PATH | unix.AT_RECURSIVE), attr, program.Int(unix.MOUNT_ATTR_SIZE_VER0),
+			mount, c.String(""), program.Int(unix.AT_EMPTY_PATH | unix.AT_RECURSIVE), c.Words(attr),
+			program.Int(unix.MOUNT_ATTR_SIZE_VER0),
 		},
 	})
 }

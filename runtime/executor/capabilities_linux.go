@@ -56,9 +56,7 @@ func (e *Executor) capabilities(s *Security) (capSet, error) {
 		return e.caps, nil
 	}
 	if s.Capabilities == nil {
-		// Where Strata itself lacks one of them, nobody asked for it.
-		set, err := parseCaps(DefaultCapabilities())
-		return set & e.caps, err
+		return e.defaultCaps, nil
 	}
 	set, err := parseCaps(s.Capabilities)
 	if err != nil {

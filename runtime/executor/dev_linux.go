@@ -154,10 +154,11 @@ func (s *step) bindDevice(dev *os.File, d deviceNode) error {
 		return err
 	}
 	s.held = append(s.held, target)
-	m, err := mount.Bind(d.file, mount.BindOptions{})
+	fd0, err := unix.OpenTree(int(d.file.Fd()), "", cloneFlags)
 	if err != nil {
-		return err
+		return fmt.Errorf("clone the mount of /dev/%s: %w", d.name, err)
 	}
+	m := os.NewFile(uintptr(fd0), "/dev/"+d.name)
 	s.held = append(s.held, m)
 	s.attach("mount /dev/"+d.name, fd(m), fd(target))
 	s.tree.mounts["/dev/"+d.name] = planned{file: m}

@@ -28,7 +28,7 @@ type Options struct {
 type Executor struct {
 	launcher *launcher
 	info     userns.Info
-	caps     capSet
+	caps     capSet // of this process
 	lastCap  int
 	files    uint64 // the hard limit of open files
 	cgroups  cgroup.Mode
@@ -37,7 +37,8 @@ type Executor struct {
 	proc     *os.File // the host's /proc
 	self     *os.File // pidfd of this process
 
-	throttles []string
+	defaultCaps capSet
+	throttles   []string
 	// procRefused and sysRefused: the kernel does not let us mount new ones.
 	procRefused, sysRefused bool
 
@@ -81,6 +82,12 @@ func (e *Executor) open() error {
 	if !e.caps.has(unix.CAP_SYS_ADMIN) {
 		return errors.New("steps need CAP_SYS_ADMIN, at least in a user namespace")
 	}
+	standard, err := parseCaps(DefaultCapabilities())
+	if err != nil {
+		return err
+	}
+	// Where Strata itself lacks one of them, nobody asked for it.
+	e.defaultCaps = standard & e.caps
 	last, err := capability.LastCap()
 	if err != nil {
 		return fmt.Errorf("read the kernel's capabilities: %w", err)

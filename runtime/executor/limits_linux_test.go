@@ -96,7 +96,7 @@ func TestExecJoinsTheGroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out.wait("ready")
+	out.wait(t, "ready")
 	in, typed := io.Pipe()
 	x, err := e.Exec(t.Context(), Target{PID: p.PID()}, &Command{Args: []string{"cat"}, Env: []string{"PATH=/bin"}, Stdin: in})
 	if err != nil {

@@ -307,6 +307,40 @@ func TestShm(t *testing.T) {
 	}
 }
 
+// A mount that the host shares: what a step mounts below it must not appear on
+// the host.
+func TestNothingPropagates(t *testing.T) {
+	e := newExecutor(t)
+	dir := t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "sub"), 0o755), unix.Mount(dir, dir, "", unix.MS_BIND, "")); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := unix.Mount("", dir, "", unix.MS_SHARED, ""); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := os.NewFile(uintptr(fd), dir)
+	defer source.Close()
+	got := sh(t, e, func(s *Spec) {
+		s.Security.Privileged = true
+		s.Mounts = []Mount{{Target: "/shared", Source: source}}
+	}, "mount -t tmpfs none /shared/sub && touch /shared/sub/x && grep -c shared: /proc/self/mountinfo; true")
+	if got != "0" {
+		t.Errorf("shared mounts: %s", got)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "sub", "x")); err == nil {
+		t.Error("the step's mount is on the host")
+	}
+}
+
 // A root that is not empty below the default mounts hides nothing, and a root
 // without them gets them for the time of the step.
 func TestRootWithoutDirectories(t *testing.T) {

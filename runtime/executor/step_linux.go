@@ -150,6 +150,7 @@ func (s *step) files() error {
 	if !s.spec.Security.Privileged && !s.spec.Security.Unmasked {
 		s.mask()
 	}
+	s.setPrivate("make the mounts private", fd(s.spec.Root))
 	if !s.spec.ReadonlyRoot {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/strata-build/strata/runtime/rootfs"
 	"golang.org/x/sys/unix"
@@ -32,10 +33,25 @@ func (s *screen) Write(b []byte) (int, error) {
 	return s.text.Write(b)
 }
 
-func (s *screen) wait(text string) {
+// patience is longer than anything takes that works.
+const patience = time.Minute
+
+func (s *screen) wait(t *testing.T, text string) {
+	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	late := false
+	timer := time.AfterFunc(patience, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		late = true
+		s.changed.Broadcast()
+	})
+	defer timer.Stop()
 	for !strings.Contains(s.text.String(), text) {
+		if late {
+			t.Fatalf("there is no %q in %q", text, s.text.String())
+		}
 		s.changed.Wait()
 	}
 }
@@ -70,7 +86,8 @@ func TestTerminalInputAndResize(t *testing.T) {
 	p, err := e.Start(t.Context(), &Spec{
 		Root: newImage(t, base(t)).root,
 		Command: Command{
-			Args:  []string{"sh", "-c", `trap 'stty size' WINCH; trap 'echo interrupted; exit 3' INT; echo ready; while read x; do echo "got $x"; done`},
+			// By default ^C also throws away what was not yet read of the output.
+			Args:  []string{"sh", "-c", `stty noflsh; trap 'stty size' WINCH; trap 'echo interrupted; exit 3' INT; echo ready; while :; do read x && echo "got $x"; done`},
 			Env:   []string{"PATH=/bin"},
 			Stdin: in, Stdout: out, Terminal: &Terminal{24, 80},
 		},
@@ -78,21 +95,25 @@ func TestTerminalInputAndResize(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out.wait("ready")
+	out.wait(t, "ready")
 	write := func(s string) {
 		if _, err := io.WriteString(typed, s); err != nil {
 			t.Error(err)
 		}
 	}
 	write("hello\r")
-	out.wait("got hello")
+	out.wait(t, "got hello")
 	if err := p.Resize(Terminal{50, 120}); err != nil {
 		t.Error(err)
 	}
 	write("\r")
-	out.wait("50 120")
+	out.wait(t, "50 120")
+	write("again\r")
+	// Back at reading, with no stty that would get the ^C too.
+	out.wait(t, "got again")
 	write("\x03")
-	out.wait("interrupted")
+	write("\r") // if the signal came just before the shell began to wait
+	out.wait(t, "interrupted")
 	if s, err := p.Wait(); s.ExitCode != 3 || err != nil {
 		t.Errorf("got %+v, %v", s, err)
 	}
@@ -148,7 +169,7 @@ func container(t *testing.T, e *Executor, out *screen, script string) (*Process,
 			t.Errorf("container: %+v, %v", s, err)
 		}
 	})
-	out.wait("ready")
+	out.wait(t, "ready")
 	start, err := p.StartTime()
 	if err != nil {
 		t.Fatal(err)

@@ -61,6 +61,7 @@ const (
 	noRegister   = 255
 	maxIgnored   = 4
 	chunkSize    = 8 << 10
+	usualLength  = 256
 )
 
 // Arg is an argument of a call: a number, an address, or a register.
@@ -147,6 +148,9 @@ func (p *Program) Do(c Call) { p.add(c) }
 
 func (p *Program) add(c Call) int {
 	at := len(p.code)
+	if at == 0 {
+		p.code, p.what = make([]instruction, 0, usualLength), make([]string, 0, usualLength)
+	}
 	next := uint16(at + 1)
 	in := instruction{number: c.Number, register: noRegister, next: next, nonZero: next, zero: c.Zero, report: c.Report}
 	for i, a := range c.Args {
