@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rogpeppe/go-internal/txtar"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -72,6 +73,7 @@ func convertAll(t *testing.T, corpus map[string]string) *tally {
 func (s *tally) convert(t *testing.T, dir, name, text string) {
 	req := Request{Filename: "Dockerfile", Text: []byte(text), Context: dir, Options: testOptions()}
 	if _, err := Compile(context.Background(), req); err != nil {
+		t.Logf("not accepted: %s: %v", name, err)
 		return
 	}
 	res, err := Convert(context.Background(), ConvertRequest{Request: req, Name: "app"})
@@ -173,4 +175,28 @@ func quotedDockerfiles(name, rel string, corpus map[string]string) error {
 		return true
 	})
 	return nil
+}
+
+// TestOwn converts a Dockerfile for each instruction and each flag. All of
+// them are ones that BuildKit accepts.
+func TestOwn(t *testing.T) {
+	archive, err := txtar.ParseFile("testdata/own.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	corpus := map[string]string{}
+	for _, f := range archive.Files {
+		corpus[f.Name] = string(f.Data)
+	}
+	tally := convertAll(t, corpus)
+	if tally.accepted != len(corpus) || len(corpus) < 150 {
+		t.Errorf("BuildKit accepts %d of %d Dockerfiles, want all of at least 150", tally.accepted, len(corpus))
+	}
+	t.Logf("%d of %d stages native, %s", tally.native, tally.stages, tally.took)
+	for _, reason := range slices.Sorted(maps.Keys(tally.reasons)) {
+		t.Logf("kept %3d: %s", tally.reasons[reason], reason)
+	}
+	if tally.native*100 < tally.stages*90 {
+		t.Errorf("%d of %d stages are native", tally.native, tally.stages)
+	}
 }

@@ -102,6 +102,9 @@ func (p *params) setGlobal(a instructions.KeyValuePairOptional, value string, ag
 		}
 	}
 	p.value[a.Key] = text
+	if !canBeField(a.Key) {
+		return
+	}
 	param := schema.Param{Name: a.Key, Default: text, Required: a.Value == nil}
 	if i := p.index(a.Key); i >= 0 {
 		param.Comment = p.list[i].Comment
@@ -136,12 +139,21 @@ func (p *params) addLocals(f *dockerfile) {
 	}
 	for _, name := range order {
 		values := slices.Collect(maps.Keys(defaults[name]))
-		if len(values) != 1 || values[0] == noValue || p.declared[name] {
+		if len(values) != 1 || values[0] == noValue || p.declared[name] || !canBeField(name) {
 			continue
 		}
 		p.value[name] = values[0]
 		p.list = append(p.list, schema.Param{Name: name, Default: values[0]})
 	}
+}
+
+// fieldName is a name that a @tag can have.
+var fieldName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// canBeField reports whether an argument can be a parameter. The names under
+// which the schema is imported are taken.
+func canBeField(name string) bool {
+	return fieldName.MatchString(name) && name != "b" && name != "build" && name != "strata"
 }
 
 // noValue stands for an argument without a default, or with one that depends
@@ -191,6 +203,7 @@ func (p *params) expand(word string) (string, error) {
 	if strings.ContainsAny(word, "'\"\\`") || strings.Count(word, "$") != len(plainVariable.FindAllString(word, -1)) {
 		return p.modified(word)
 	}
+	var err error
 	out := plainVariable.ReplaceAllStringFunc(word, func(v string) string {
 		name := strings.Trim(v, "${}")
 		switch {
@@ -198,10 +211,12 @@ func (p *params) expand(word string) (string, error) {
 			return "${" + name + "}"
 		case p.has(name):
 			return schema.ParamRef(name)
+		case p.declared[name]:
+			err = cannot("%s cannot be the name of a parameter", name)
 		}
 		return ""
 	})
-	return out, nil
+	return out, err
 }
 
 // modified is a word with quotes, or a form like ${NAME:-default}. It is what

@@ -306,7 +306,7 @@ func secret(step *schema.Step, m *instructions.Mount, owned bool) error {
 
 // ssh adds the socket of an agent.
 func ssh(step *schema.Step, m *instructions.Mount, owned bool) error {
-	if m.Target != "" || owned || m.Required {
+	if m.Target != "" || owned || m.Required || m.CacheID == "default" {
 		out := plainMount(m)
 		if out.Target == "" {
 			out.Target = "/run/buildkit/ssh_agent.0"
