@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/strata-build/strata/runtime/mount"
 	"github.com/strata-build/strata/runtime/rootfs"
 	"golang.org/x/sys/unix"
 )
@@ -395,6 +397,52 @@ func TestCloseKills(t *testing.T) {
 		t.Errorf("got %+v, %v", s, err)
 	}
 	sh(t, e, nil, "true")
+}
+
+// lonelyVariable names the base image for a process that starts a step and
+// waits to be killed.
+const lonelyVariable = "STRATA_TEST_LONELY"
+
+func lonely() int {
+	e, err := New(Options{})
+	if err != nil {
+		return 1
+	}
+	root, err := mount.Tree{Dir: os.Getenv(lonelyVariable)}.Open()
+	if err != nil {
+		return 2
+	}
+	_, err = e.Run(context.Background(), &Spec{Root: root, Command: Command{
+		Args: []string{"sh", "-c", "sleep 1000 & echo ready; sleep 1000"}, Env: []string{"PATH=/bin"}, Stdout: os.Stdout,
+	}})
+	fmt.Fprintln(os.Stderr, err)
+	return 3
+}
+
+// Strata is killed: its steps end, whoever they run as.
+func TestDiesWithParent(t *testing.T) {
+	newExecutor(t)
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), lonelyVariable+"="+base(t))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(out, make([]byte, 6)); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	// The step's processes have the pipe; its end is their end.
+	if rest, err := io.ReadAll(out); err != nil || len(rest) != 0 {
+		t.Errorf("got %q, %v", rest, err)
+	}
+	_ = cmd.Wait()
 }
 
 func TestUsage(t *testing.T) {

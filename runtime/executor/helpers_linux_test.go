@@ -19,6 +19,9 @@ import (
 
 func TestMain(m *testing.M) {
 	InitMain()
+	if os.Getenv(lonelyVariable) != "" {
+		os.Exit(lonely())
+	}
 	if os.Getenv(nestedVariable) != "" {
 		// As strata does it, for an ordinary user.
 		out, err := userns.Ensure(context.Background())
@@ -146,7 +149,7 @@ func initial(t testing.TB) {
 }
 
 // singleID says that one user ID is mapped.
-func singleID() bool { return os.Getenv(nestedVariable) == "single" }
+func singleID() bool { return os.Getenv(nestedVariable) == single }
 
 func newExecutor(t testing.TB) *Executor {
 	t.Helper()

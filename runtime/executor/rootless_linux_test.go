@@ -16,9 +16,16 @@ import (
 // /etc/passwd: nobody.
 const ordinaryUser = 65534
 
-// asUser runs this test program again as an ordinary user, with or without
-// subordinate IDs, in a mount namespace where /etc/subuid says so.
-func asUser(t *testing.T, subordinate bool, args ...string) (string, error) {
+// Kinds of user namespaces that the suite, or a part of it, runs in again.
+const (
+	single  = "single"  // a single ID
+	ranges  = "ranges"  // subordinate IDs
+	covered = "covered" // a single ID, and parts of /proc and /sys covered, as in a container
+)
+
+// asUser runs this test program again as an ordinary user, in a mount namespace
+// that is prepared for the kind.
+func asUser(t *testing.T, kind string, args ...string) (string, error) {
 	t.Helper()
 	testenv.Root(t)
 	setpriv := testenv.Tool(t, "setpriv")
@@ -29,7 +36,7 @@ func asUser(t *testing.T, subordinate bool, args ...string) (string, error) {
 		t.Fatal(err)
 	}
 	ids := ""
-	if subordinate {
+	if kind == ranges {
 		ids = strconv.Itoa(ordinaryUser) + ":1000000:65536\n" + "other:2000000:1\n"
 	}
 	sub, tmp := filepath.Join(dir, "sub"), filepath.Join(dir, "tmp")
@@ -42,14 +49,14 @@ func asUser(t *testing.T, subordinate bool, args ...string) (string, error) {
 		}
 	}
 	id := strconv.Itoa(ordinaryUser)
-	script := `mount --bind $0 /etc/subuid && mount --bind $0 /etc/subgid && exec "$@"`
+	script := `mount --bind $0 /etc/subuid && mount --bind $0 /etc/subgid`
+	if kind == covered {
+		script += ` && mount --bind /proc/sys /proc/sys && mount -t tmpfs none /sys/firmware`
+	}
+	script += ` && exec "$@"`
 	cmd := exec.Command("unshare", append([]string{
 		"-m", "sh", "-c", script, sub, setpriv, "--reuid", id, "--regid", id, "--clear-groups", program,
 	}, args...)...)
-	kind := "single"
-	if subordinate {
-		kind = "ranges"
-	}
 	cmd.Env = append(os.Environ(), nestedVariable+"="+kind, "TMPDIR="+tmp, "HOME="+tmp)
 	cmd.Dir, _ = os.Getwd()
 	out, err := cmd.CombinedOutput()
@@ -77,12 +84,13 @@ func TestRootless(t *testing.T) {
 	if os.Getenv(nestedVariable) != "" {
 		t.Skip("this is the suite again")
 	}
-	for _, subordinate := range []bool{false, true} {
-		out, err := asUser(t, subordinate, "-test.v")
-		if err != nil {
-			t.Errorf("subordinate IDs %v: %v\n%s", subordinate, err, failures(out))
+	for kind, tests := range map[string]string{single: ".", ranges: ".", covered: "TestCovered"} {
+		out, err := asUser(t, kind, "-test.v", "-test.run", tests)
+		passed := strings.Count(out, "--- PASS")
+		if err != nil || passed == 0 {
+			t.Errorf("%s: %v\n%s", kind, err, failures(out))
 		}
-		t.Logf("subordinate IDs %v: %d passed", subordinate, strings.Count(out, "--- PASS"))
+		t.Logf("%s: %d passed", kind, passed)
 	}
 }
 
@@ -128,7 +136,7 @@ func TestSingleID(t *testing.T) {
 }
 
 func TestSubordinateIDs(t *testing.T) {
-	if os.Getenv(nestedVariable) != "ranges" {
+	if os.Getenv(nestedVariable) != ranges {
 		t.Skip("this is part of TestRootless")
 	}
 	e := newExecutor(t)
@@ -142,5 +150,30 @@ func TestSubordinateIDs(t *testing.T) {
 	r := run(t, e, func(s *Spec) { s.User.UID = 70000 }, "true")
 	if r.err == nil || !strings.Contains(r.err.Error(), "user 70000:0 is not mapped: this user has the IDs 0 to 65536") {
 		t.Errorf("got %v", r.err)
+	}
+}
+
+// Where the kernel refuses a new proc, steps run only if the user accepts that
+// they see the present one.
+func TestCovered(t *testing.T) {
+	if os.Getenv(nestedVariable) != covered {
+		t.Skip("this is part of TestRootless")
+	}
+	if _, err := New(Options{}); err == nil || !strings.Contains(err.Error(), "the kernel refuses a new /proc here") {
+		t.Errorf("got %v", err)
+	}
+	e, err := New(Options{SharedProc: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if !e.procRefused || !e.sysRefused {
+		t.Errorf("refused: proc %v, sys %v", e.procRefused, e.sysRefused)
+	}
+	own := strconv.Itoa(os.Getpid())
+	got := sh(t, e, nil, `[ -d /proc/`+own+` ] && echo shared; for f in kcore keys timer_list interrupts; do head -c 1 /proc/$f; done; ls -A /sys/firmware
+		ls -d /sys/class /proc/self/fd/0; (echo x > /proc/sys/kernel/hostname) 2>/dev/null || echo read-only; touch /sys/x 2>/dev/null || echo read-only; kill -9 `+own+` 2>/dev/null || echo not killed`)
+	if want := "shared\n/proc/self/fd/0\n/sys/class\nread-only\nread-only\nnot killed"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
