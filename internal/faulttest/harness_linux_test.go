@@ -297,11 +297,12 @@ func (m *machine) nothingMounted() {
 	}
 }
 
-// nothingHalfDone prunes, and wants no unfinished work in the store.
+// nothingHalfDone prunes, and wants no unfinished work in the store. What was
+// downloaded of a blob may stay in "ingest": the next pull goes on there.
 func (m *machine) nothingHalfDone() {
 	m.t.Helper()
 	m.succeed("prune")
-	for _, name := range []string{"snapshots/active", "snapshots/trash", "tmp", "trash", "ingest"} {
+	for _, name := range []string{"snapshots/active", "snapshots/trash", "tmp", "trash"} {
 		entries, err := os.ReadDir(filepath.Join(m.store, name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			m.t.Fatal(err)
