@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -100,6 +102,10 @@ func TestKilledBuilds(t *testing.T) {
 	m.nothingRuns()
 	m.nothingMounted()
 	m.nothingHalfDone()
+	m.succeed("prune", "--all")
+	if left, err := os.ReadDir(filepath.Join(m.store, "ingest")); err != nil || len(left) != 0 {
+		t.Errorf("downloads are left after prune --all: %v (%v)", left, err)
+	}
 	if got := m.digest(build(0)...); got != want {
 		t.Fatalf("at the end the image is %s, want %s", got, want)
 	}
