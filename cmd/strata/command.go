@@ -61,7 +61,7 @@ func (a *app) addCommands(root *cobra.Command) {
 			root.AddCommand(c)
 		}
 	}
-	add("build", a.buildCommand(), a.vetCommand(), a.fmtCommand(), a.initCommand(), a.planCommand(), a.whyCommand())
+	add("build", a.buildCommand(), a.vetCommand(), a.fmtCommand(), a.initCommand(), a.convertCommand(), a.planCommand(), a.whyCommand())
 	add("images", a.pruneCommand(), a.duCommand())
 	add("containers", a.runCommand())
 	add("", a.versionCommand())

@@ -23,7 +23,8 @@ func (a *app) vetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "vet [PATH|FILE]...",
 		Short: "Check build descriptions",
-		Long:  "Check everything in the given CUE files or packages against the schema, used or not.",
+		Long: "Check everything in the given CUE files or packages against the schema, used or not; or a\n" +
+			"Dockerfile (-f, or a directory that holds one) against BuildKit's rules.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.paths = args
 			return a.vet(cmd.Context(), &o)
@@ -32,6 +33,8 @@ func (a *app) vetCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVarP(&o.file, "file", "f", "", "the build description")
 	f.StringArrayVar(&o.set, "set", nil, "NAME=VALUE: set a @tag field of the CUE")
+	f.StringArrayVar(&o.buildArgs, "build-arg", nil, "NAME=VALUE: set an argument of the Dockerfile")
+	f.StringVar(&o.imageMetadata, "image-metadata", "", "JSON file of image references and their configs, instead of registries")
 	return cmd
 }
 
@@ -39,6 +42,9 @@ func (a *app) vet(ctx context.Context, o *vetOptions) error {
 	src, err := o.locate()
 	if err != nil {
 		return err
+	}
+	if src.dockerfile {
+		return a.lint(ctx, &o.inputOptions)
 	}
 	return schema.Vet(ctx, schema.LoadOptions{Args: src.args, Tags: o.set, Env: a.environ})
 }

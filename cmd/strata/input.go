@@ -139,6 +139,10 @@ func (o *inputOptions) locate() (located, error) {
 	if len(paths) == 0 {
 		paths = []string{"."}
 	}
+	if len(paths) == 1 && isDockerfile(paths[0]) {
+		o.file, o.paths = paths[0], []string{filepath.Dir(paths[0])}
+		return located{dockerfile: true}, nil
+	}
 	for _, p := range paths {
 		if isCUE(p) {
 			continue
@@ -163,6 +167,17 @@ func isCUE(p string) bool {
 		return false
 	}
 	return slices.ContainsFunc(entries, func(e os.DirEntry) bool { return filepath.Ext(e.Name()) == ".cue" })
+}
+
+// isDockerfile tells a Dockerfile that is given in place of a context, by its
+// name: Dockerfile, Dockerfile.prod, prod.Dockerfile.
+func isDockerfile(p string) bool {
+	info, err := os.Stat(p)
+	if err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	base := strings.ToLower(filepath.Base(p))
+	return strings.HasPrefix(base, "dockerfile") || strings.HasSuffix(base, ".dockerfile")
 }
 
 // metaResolver answers for base images.
