@@ -119,16 +119,17 @@ func newConverter(ctx context.Context, req ConvertRequest) (*converter, error) {
 	if len(c.file.stages) == 0 {
 		return nil, sourceError(s.req.Filename, s.src.Data, errors.New("dockerfile contains no stages to build"))
 	}
-	build := s.g.buildPlatform()
-	ps, err := newParams(c.file, s.bc.BuildArgs, platforms.Normalize(build))
-	if err != nil {
-		return nil, sourceError(s.req.Filename, s.src.Data, err)
+	c.lifter = &lifter{file: c.file, words: wordLexer{c.file.escape}, dir: req.Context, texts: &brokenTexts{}}
+	return c, c.setParams(nil)
+}
+
+// setParams finds the parameters, some of which have another name.
+func (c *converter) setParams(renamed map[string]string) (err error) {
+	build := platforms.Normalize(c.s.g.buildPlatform())
+	if c.params, err = newParams(c.file, c.s.bc.BuildArgs, renamed, build); err != nil {
+		return sourceError(c.s.req.Filename, c.s.src.Data, err)
 	}
-	c.lifter = &lifter{
-		file: c.file, words: wordLexer{c.file.escape}, dir: req.Context,
-		args: s.bc.BuildArgs, params: ps,
-	}
-	return c, nil
+	return nil
 }
 
 // complete fills in what has a default, and makes paths absolute.
@@ -208,8 +209,7 @@ func (c *converter) keep(bad []difference) error {
 
 // propose prints CUE for the Dockerfile with the present set of kept stages.
 func (c *converter) propose() ([]byte, error) {
-	c.comments, c.texts = map[schema.Node]string{}, nil
-	c.images = nil
+	c.comments, c.images = map[schema.Node]string{}, nil
 	for range c.file.stages {
 		c.images = append(c.images, &schema.Image{})
 	}
@@ -241,18 +241,31 @@ func (c *converter) propose() ([]byte, error) {
 // print prints the document.
 func (c *converter) print() ([]byte, error) {
 	doc := &schema.Document{
-		Package: c.req.Package, Comment: c.file.header, Params: c.usedParams(),
+		Package: c.req.Package, Comment: c.file.header, Params: c.fields(),
 		Images: c.images[len(c.images)-1:], Comments: c.comments, Dir: filepath.Dir(c.req.File),
 	}
 	cue, err := schema.Print(doc)
 	if err != nil {
 		return nil, fmt.Errorf("convert %s: %w", c.req.Filename, err)
 	}
-	cue = c.restore(cue)
-	if c.file.trailer != "" {
-		cue = append(cue, "\n// "+strings.ReplaceAll(c.file.trailer, "\n", "\n// ")+"\n"...)
+	return append(c.texts.restore(cue), commented(c.file.trailer)...), nil
+}
+
+// commented is a comment below everything else.
+func commented(text string) string {
+	if text == "" {
+		return ""
 	}
-	return cue, nil
+	return "\n// " + strings.ReplaceAll(text, "\n", "\n// ") + "\n"
+}
+
+// fields are the parameters as the document has them.
+func (c *converter) fields() []schema.Param {
+	out := c.usedParams()
+	for i := range out {
+		out[i].Name = c.params.field(out[i].Name)
+	}
+	return out
 }
 
 // usedParams are the parameters that the images refer to, and those that the
@@ -261,13 +274,13 @@ func (c *converter) usedParams() []schema.Param {
 	used := map[string]bool{}
 	text := strings.Join(c.mentioned(), "\n")
 	for _, p := range c.params.list {
-		used[p.Name] = strings.Contains(text, schema.ParamRef(p.Name))
+		used[p.Name] = strings.Contains(text, c.params.ref(p.Name))
 	}
 	for changed := true; changed; {
 		changed = false
 		for _, p := range c.params.list {
 			for _, q := range c.params.list {
-				if used[p.Name] && !used[q.Name] && strings.Contains(p.Default, schema.ParamRef(q.Name)) {
+				if used[p.Name] && !used[q.Name] && strings.Contains(p.Default, c.params.ref(q.Name)) {
 					used[q.Name], changed = true, true
 				}
 			}

@@ -31,3 +31,17 @@ func TestConvert(t *testing.T) {
 		checkGolden(t, file, archive, golden, strings.ReplaceAll(b.String(), dir, "$DIR"))
 	})
 }
+
+// BenchmarkConvert converts one Dockerfile of two stages.
+func BenchmarkConvert(b *testing.B) {
+	archive, err := txtar.ParseFile("testdata/convert/example.txtar")
+	if err != nil {
+		b.Fatal(err)
+	}
+	req := Request{Filename: "Dockerfile", Text: archive.Files[0].Data, Context: b.TempDir(), Options: testOptions()}
+	for b.Loop() {
+		if _, err := Convert(context.Background(), ConvertRequest{Request: req, Name: "app"}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

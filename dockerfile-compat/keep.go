@@ -29,7 +29,7 @@ func (c *converter) keepText(st *source) {
 		img.Dockerfile = &schema.Dockerfile{Text: text}
 	}
 	for _, name := range c.keptArgs(st, needed) {
-		img.Args = append(img.Args, schema.Var{Name: name, Value: schema.ParamRef(name)})
+		img.Args = append(img.Args, schema.Var{Name: name, Value: c.params.ref(name)})
 	}
 }
 

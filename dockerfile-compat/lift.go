@@ -20,13 +20,12 @@ type lifter struct {
 	file   *dockerfile
 	words  wordLexer
 	dir    string // the context
-	args   map[string]string
 	params *params
 	images []*schema.Image // by stage
 	// comments are those of the document, and texts the commands that are to
 	// be printed in several lines, by their place holder.
 	comments map[schema.Node]string
-	texts    []brokenText
+	texts    *brokenTexts
 }
 
 // unliftable is why an instruction has no native form.
@@ -191,7 +190,7 @@ func (l *lifter) arg(c *instructions.ArgCommand) ([]schema.Var, bool, error) {
 				return nil, false, cannot("one ARG both inherits a value and expands another")
 			}
 		case l.params.has(a.Key) && (a.Value == nil || v.Value == l.params.value[a.Key]):
-			v.Unset, v.Value = false, schema.ParamRef(a.Key)
+			v.Unset, v.Value = false, l.params.ref(a.Key)
 		case a.Value == nil && l.params.inherited(a.Key):
 			v.Unset, v.Value = false, l.params.value[a.Key]
 		}

@@ -13,6 +13,9 @@ import (
 // they are added.
 type brokenText struct{ pieces []string }
 
+// brokenTexts are those of a document, by the number of the place holder.
+type brokenTexts struct{ list []brokenText }
+
 // breakLines returns what stands for a command until the document is printed:
 // the printer knows strings only, not where to break them. A place holder has
 // two lines, so that it is printed in a block of its own.
@@ -21,8 +24,8 @@ func (l *lifter) breakLines(pieces []string) string {
 	if len(pieces) == 1 || strings.ContainsAny(text, "\n\r") || !printable(text) {
 		return text
 	}
-	l.texts = append(l.texts, brokenText{pieces})
-	mark := placeholder(len(l.texts) - 1)
+	l.texts.list = append(l.texts.list, brokenText{pieces})
+	mark := placeholder(len(l.texts.list) - 1)
 	return mark + "\n" + mark
 }
 
@@ -45,14 +48,14 @@ func placeholder(n int) string { return fmt.Sprintf("@strata command %d@", n) }
 var printed = regexp.MustCompile(`"""\n(\t*)@strata command (\d+)@\n\t*@strata command \d+@\n\t*"""`)
 
 // restore puts the commands in the place of their place holders.
-func (l *lifter) restore(cue []byte) []byte {
+func (t *brokenTexts) restore(cue []byte) []byte {
 	return printed.ReplaceAllFunc(cue, func(found []byte) []byte {
 		match := printed.FindSubmatch(found)
 		var n int
-		if _, err := fmt.Sscan(string(match[2]), &n); err != nil || n >= len(l.texts) {
+		if _, err := fmt.Sscan(string(match[2]), &n); err != nil || n >= len(t.list) {
 			return found
 		}
-		return []byte(l.texts[n].print(string(match[1])))
+		return []byte(t.list[n].print(string(match[1])))
 	})
 }
 

@@ -27,13 +27,17 @@ type params struct {
 	globals  *llb.EnvList
 	declared map[string]bool // global arguments
 	builtin  map[string]bool // platform arguments that nobody declared
+	// renamed are the names of the fields that are not called as the
+	// argument: in one document, another Dockerfile has another default.
+	renamed map[string]string
 }
 
 // newParams finds the parameters. args are given from outside.
-func newParams(f *dockerfile, args map[string]string, build ocispecs.Platform) (*params, error) {
+func newParams(f *dockerfile, args, renamed map[string]string, build ocispecs.Platform) (*params, error) {
 	p := &params{
 		lexer: wordLexer{f.escape}, value: map[string]string{},
 		globals: &llb.EnvList{}, declared: map[string]bool{}, builtin: map[string]bool{},
+		renamed: renamed,
 	}
 	for name, value := range platformArgs(build) {
 		p.builtin[name] = true
@@ -172,6 +176,17 @@ func (p *params) fixed(a instructions.KeyValuePairOptional) string {
 	return out
 }
 
+// field is the name of the field that an argument is.
+func (p *params) field(name string) string {
+	if other, ok := p.renamed[name]; ok {
+		return other
+	}
+	return name
+}
+
+// ref is a reference to a parameter.
+func (p *params) ref(name string) string { return schema.ParamRef(p.field(name)) }
+
 // has reports whether an argument is a parameter.
 func (p *params) has(name string) bool { return p.index(name) >= 0 }
 
@@ -210,7 +225,7 @@ func (p *params) expand(word string) (string, error) {
 		case p.builtin[name]:
 			return "${" + name + "}"
 		case p.has(name):
-			return schema.ParamRef(name)
+			return p.ref(name)
 		case p.declared[name]:
 			err = cannot("%s cannot be the name of a parameter", name)
 		}

@@ -185,10 +185,10 @@ func (c *converter) prove(ctx context.Context, cue []byte) ([]difference, error)
 		if err != nil {
 			return c.blame(err)
 		}
-		found, err := c.compare(ctx, spec, p, n)
-		if err != nil {
-			return nil, err
+		if len(spec.Images) != 1 {
+			return nil, fmt.Errorf("convert %s: the CUE has %d images", c.req.Filename, len(spec.Images))
 		}
+		found := c.compare(ctx, spec.Images[0], p, n)
 		for _, d := range found {
 			if !slices.ContainsFunc(bad, func(o difference) bool { return o.stage == d.stage }) {
 				bad = append(bad, d)
@@ -203,7 +203,7 @@ func (c *converter) load(ctx context.Context, cue []byte, p probe) (*schema.Spec
 	var tags []string
 	for _, param := range c.usedParams() {
 		if v, ok := p.options.Args[param.Name]; ok {
-			tags = append(tags, param.Name+"="+v)
+			tags = append(tags, c.params.field(param.Name)+"="+v)
 		}
 	}
 	return schema.Load(ctx, schema.LoadOptions{
@@ -255,18 +255,15 @@ func (c *converter) stageOf(path string) int {
 	return -1
 }
 
-// compare compares the stages of a Spec with those of the Dockerfile. With
+// compare compares the stages of an image with those of the Dockerfile. With
 // made-up arguments, the stages that others are made of are compared as parts
 // of those, and by themselves only where something differs.
-func (c *converter) compare(ctx context.Context, spec *schema.Spec, p probe, n int) ([]difference, error) {
-	if len(spec.Images) != 1 {
-		return nil, fmt.Errorf("convert %s: the CUE has %d images", c.req.Filename, len(spec.Images))
-	}
+func (c *converter) compare(ctx context.Context, img *schema.Image, p probe, n int) []difference {
 	opts := p.options
 	opts.Platforms = p.platforms
 	opts.Dockerfiles = Frontend{}
 	opts.Source = func(string) []byte { return nil }
-	images := c.loaded(spec.Images[0])
+	images := c.loaded(img)
 	if p.assumed {
 		whole := slices.Clone(images)
 		for i := range whole {
@@ -275,10 +272,10 @@ func (c *converter) compare(ctx context.Context, spec *schema.Spec, p probe, n i
 			}
 		}
 		if len(c.differences(ctx, whole, opts, p, n)) == 0 {
-			return nil, nil
+			return nil
 		}
 	}
-	return c.differences(ctx, images, opts, p, n), nil
+	return c.differences(ctx, images, opts, p, n)
 }
 
 // isPart reports whether another stage is made of this one.
