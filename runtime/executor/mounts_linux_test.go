@@ -362,3 +362,30 @@ func TestRootWithoutDirectories(t *testing.T) {
 		t.Errorf("left behind: %v", got)
 	}
 }
+
+func TestMakeMountPoints(t *testing.T) {
+	e := newExecutor(t)
+	lowest := t.TempDir()
+	if err := MakeMountPoints(lowest); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(base(t), "bin/busybox"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	im := newImage(t, lowest, layer(t, map[string]string{"sh": string(text), "etc/passwd": "root::0:0::/:/sh\n"}))
+	hosts := filepath.Join(files(t, "f"), "f")
+	r := run(t, e, func(s *Spec) {
+		s.Root = im.root
+		s.Mounts = []Mount{{Target: "/etc/hosts", Source: bind(t, hosts)}, {Target: "/etc/resolv.conf", Source: bind(t, hosts)}}
+	}, "/sh", "-c", "read x < /etc/hosts; echo $x; rm /etc/hosts 2>/dev/null; rm -r /etc/resolv.conf /proc 2>/dev/null")
+	if r.stdout != "content of f\n" || r.err != nil {
+		t.Errorf("got %q, %v", r.stdout, r.err)
+	}
+	if got := written(t, im); len(got) != 0 {
+		t.Errorf("left behind: %v", got)
+	}
+	if MakeMountPoints(lowest) == nil {
+		t.Error("a directory that is not empty was filled")
+	}
+}
