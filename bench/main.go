@@ -49,6 +49,7 @@ type options struct {
 	runs int
 	rows *regexp.Regexp
 	dir  string
+	hold bool
 }
 
 func parseOptions() (options, error) {
@@ -62,6 +63,7 @@ func parseOptions() (options, error) {
 	flag.IntVar(&o.runs, "runs", 5, "samples of each lane")
 	flag.StringVar(&rows, "rows", ".", "`regexp` of the rows to measure")
 	flag.StringVar(&o.dir, "dir", "", "`directory` on the disk to measure, for stores and inputs (default: a temporary one)")
+	flag.BoolVar(&o.hold, "hold", false, "afterwards keep the registry, the stores and the inputs until interrupted, for a profiler")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return o, fmt.Errorf("no arguments are taken, but there is %q", flag.Arg(0))
@@ -86,6 +88,10 @@ func run(ctx context.Context) error {
 	measured, err := measureAll(l, o)
 	if err == nil {
 		printReport(os.Stdout, l, measured)
+	}
+	if err == nil && o.hold {
+		fmt.Fprintf(os.Stderr, "held: %s, registry %s; interrupt to end\n", l.dir, l.registry)
+		<-ctx.Done()
 	}
 	return errors.Join(err, failures(measured), l.close())
 }

@@ -21,7 +21,7 @@ func show(d time.Duration) string {
 		return fmt.Sprintf("%.2f s", d.Seconds())
 	case d >= 10*time.Millisecond:
 		return fmt.Sprintf("%.0f ms", d.Seconds()*1e3)
-	case d >= 100*time.Microsecond:
+	case d >= time.Millisecond:
 		return fmt.Sprintf("%.1f ms", d.Seconds()*1e3)
 	}
 	return fmt.Sprintf("%.1f µs", d.Seconds()*1e6)
@@ -31,7 +31,7 @@ func show(d time.Duration) string {
 // not be measured.
 func printReport(w io.Writer, l *lab, rows []*row) {
 	fmt.Fprintf(w, "%s\n\n", machine(l))
-	fmt.Fprintln(w, "| work | goal | measured | lowest–highest | |\n| --- | --- | --- | --- | --- |")
+	fmt.Fprintln(w, "| work | goal | time | lowest–highest | of CPU | |\n| --- | --- | --- | --- | --- | --- |")
 	for _, r := range rows {
 		r.printRatios(w)
 	}
@@ -69,7 +69,7 @@ func processorModel() string {
 
 func (r *row) printRatios(w io.Writer) {
 	if r.err != nil {
-		fmt.Fprintf(w, "| %s | %s | NOT MEASURED: %s | | |\n", r.name, r.goal.text, firstLine(r.err))
+		fmt.Fprintf(w, "| %s | %s | NOT MEASURED: %s | | | |\n", r.name, r.goal.text, firstLine(r.err))
 		return
 	}
 	for i, q := range r.ratios {
@@ -80,10 +80,10 @@ func (r *row) printRatios(w io.Writer) {
 			verdict = r.goal.verdict(mid, ok)
 		}
 		if !ok {
-			fmt.Fprintf(w, "| %s: %s | %s | NOT MEASURED: %s | | |\n", r.name, q.label, goalText, q.reason())
+			fmt.Fprintf(w, "| %s: %s | %s | NOT MEASURED: %s | | | |\n", r.name, q.label, goalText, q.reason())
 			continue
 		}
-		fmt.Fprintf(w, "| %s: %s | %s | %.2f | %.2f–%.2f | %s |\n", r.name, q.label, goalText, mid, low, high, verdict)
+		fmt.Fprintf(w, "| %s: %s | %s | %.2f | %.2f–%.2f | %s | %s |\n", r.name, q.label, goalText, mid, low, high, q.processors(), verdict)
 	}
 	if len(r.ratios) == 0 {
 		r.printAbsolute(w)
@@ -94,12 +94,12 @@ func (r *row) printRatios(w io.Writer) {
 func (r *row) printAbsolute(w io.Writer) {
 	l := r.lanes[0]
 	if l.err != nil {
-		fmt.Fprintf(w, "| %s | %s | NOT MEASURED: %s | | |\n", r.name, r.goal.text, firstLine(l.err))
+		fmt.Fprintf(w, "| %s | %s | NOT MEASURED: %s | | | |\n", r.name, r.goal.text, firstLine(l.err))
 		return
 	}
 	mid := median(l.times)
-	fmt.Fprintf(w, "| %s | %s | %s | %s–%s | %s |\n", r.name, r.goal.text,
-		show(mid), show(slices.Min(l.times)), show(slices.Max(l.times)), r.goal.verdict(float64(mid), true))
+	fmt.Fprintf(w, "| %s | %s | %s | %s–%s | %s | %s |\n", r.name, r.goal.text, show(mid),
+		show(slices.Min(l.times)), show(slices.Max(l.times)), show(median(l.cpu)), r.goal.verdict(float64(mid), true))
 }
 
 // verdict compares with the goal.

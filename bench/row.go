@@ -20,8 +20,10 @@ type row struct {
 	lanes  []*lane
 	ratios []ratio
 	notes  []string
-	noise  []float64 // share of the processors that others used, before each sample
-	err    error     // why there is nothing
+	// conclude adds notes on what was measured; it may be nil.
+	conclude func(*row)
+	noise    []float64 // share of the processors that others used, before each sample
+	err      error     // why there is nothing
 }
 
 // goal is what a ratio or a time is to be at most. It is printed, and nothing
@@ -92,6 +94,9 @@ func (r *row) measure(ctx context.Context, runs int) {
 			r.noise = append(r.noise, settle())
 			l.sample(ctx, i)
 		}
+	}
+	if r.conclude != nil {
+		r.conclude(r)
 	}
 	for _, l := range r.lanes {
 		if l.err != nil {
@@ -198,6 +203,16 @@ func (q ratio) value() (mid, low, high float64, ok bool) {
 		turns = append(turns, float64(q.over.times[i])/float64(q.under.times[i]))
 	}
 	return float64(median(q.over.times)) / float64(median(q.under.times)), slices.Min(turns), slices.Max(turns), true
+}
+
+// processors is the quotient of the medians of processor time, which a busy
+// machine blurs less.
+func (q ratio) processors() string {
+	over, under := median(q.over.cpu), median(q.under.cpu)
+	if over == 0 || under == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2f", float64(over)/float64(under))
 }
 
 // settle lets what the last sample left reach the disk, so that the next one
