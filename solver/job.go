@@ -48,6 +48,7 @@ func (p *plan) job(n *node, in []Result) func() {
 // done by content if it ran.
 func (p *plan) saved(n *node, in []Result, rec record, err error) {
 	p.recordFailed(n, err)
+	n.unkept = err == nil && n.verdict == Ran && rec.data == nil
 	if err == nil && n.state == done && n.verdict == Ran && len(in) > 0 && rec.data != nil && !p.givenUp {
 		p.backlog = append(p.backlog, func() func() {
 			key, err := p.recordContent(n, in, n.content, rec)

@@ -57,8 +57,9 @@ type node struct {
 	shownAt  *time.Time // when it was displayed as being at work
 
 	ending
-	err error
-	why Reason // told at the end of the build
+	unkept bool // it ran, and the worker did not want its results recorded
+	err    error
+	why    Reason // told at the end of the build
 }
 
 // ending is how a vertex got its results, or that it did not.

@@ -69,6 +69,7 @@ const (
 	MissFact    ReasonKind = "fact"    // a part of the op changed
 	MissInput   ReasonKind = "input"   // an input changed
 	MissGone    ReasonKind = "gone"    // the result was removed
+	MissUnkept  ReasonKind = "unkept"  // such results are never kept: finding them is as dear as making them
 	MissDamaged ReasonKind = "damaged" // the record cannot be read
 	MissLost    ReasonKind = "lost"    // the last build did not get to its end
 	MissNoCache ReasonKind = "nocache" // the user does not want the cache
@@ -101,6 +102,8 @@ func (r Reason) String() string {
 		return r.input()
 	case MissGone:
 		return "unchanged, but its result is gone (pruned)"
+	case MissUnkept:
+		return "unchanged, and read again for what needs it"
 	case MissDamaged:
 		return "its record is damaged"
 	case MissLost:
@@ -210,8 +213,13 @@ func (n *node) missReason(t *target, i int) Reason {
 		return Reason{}
 	}
 	change := t.comparison.changes[i]
-	if change.Kind != "" {
+	switch {
+	case change.Kind == MissInput:
+		return n.inputReason(change)
+	case change.Kind != "":
 		return change
+	case n.unkept:
+		return Reason{Kind: MissUnkept}
 	}
 	for _, in := range n.inputs {
 		if in.unsure {
@@ -219,4 +227,23 @@ func (n *node) missReason(t *target, i int) Reason {
 		}
 	}
 	return Reason{Kind: MissGone}
+}
+
+// inputReason prefers an input that was made anew to one whose key changed but
+// whose result was found: that one is not why n had to run.
+func (n *node) inputReason(change Reason) Reason {
+	ran := ""
+	for _, in := range n.inputs {
+		a := in.actual()
+		if in.v.Name == change.Subject && a.verdict != Cached {
+			return change
+		}
+		if ran == "" && a.verdict == Ran && a.miss == "" {
+			ran = in.v.Name
+		}
+	}
+	if ran == "" {
+		return change
+	}
+	return Reason{Kind: MissInput, Subject: ran}
 }
