@@ -98,6 +98,7 @@ type converter struct {
 	kept map[int]*unliftable
 	left map[int]error // stages that cannot be built
 
+	sessions map[sessionKey]*session
 	compared int
 }
 
@@ -112,7 +113,7 @@ func newConverter(ctx context.Context, req ConvertRequest) (*converter, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &converter{req: req, s: s, kept: map[int]*unliftable{}, left: map[int]error{}}
+	c := &converter{req: req, s: s, kept: map[int]*unliftable{}, left: map[int]error{}, sessions: map[sessionKey]*session{}}
 	if c.file, err = parse(s.src.Data); err != nil {
 		return nil, sourceError(s.req.Filename, s.src.Data, err)
 	}

@@ -140,30 +140,65 @@ func (c *converter) compileDockerfile(ctx context.Context) error {
 func (c *converter) wanted(ctx context.Context, n int, p probe, i int) wanted {
 	w := &c.want[n][i]
 	if w.targets == nil && w.err == nil {
-		w.targets, w.err = c.compileStage(ctx, p, i)
+		w.targets, w.err = c.compileStage(ctx, n, p, i)
 	}
 	return *w
 }
 
 // compileStage compiles one stage by its name, or, where it has none of its
 // own, as the last one of the Dockerfile up to there.
-func (c *converter) compileStage(ctx context.Context, p probe, i int) ([]compiler.Target, error) {
-	req := c.req.Request
-	req.Options, req.Platforms = p.options, p.platforms
+func (c *converter) compileStage(ctx context.Context, n int, p probe, i int) ([]compiler.Target, error) {
 	st := c.file.stages[i]
-	if named, ok := c.file.stageNamed(st.Name, len(c.file.stages)); ok && named == st {
-		req.Target = st.Name
-	} else if i < len(c.file.stages)-1 {
+	last := i == len(c.file.stages)-1
+	named, ok := c.file.stageNamed(st.Name, len(c.file.stages))
+	if !last && !(ok && named == st) {
+		req := c.probeRequest(p, last)
 		req.Text = []byte(strings.Join(c.file.lines[:st.last], "\n") + "\n")
+		res, err := Compile(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		return res.Targets, nil
 	}
-	if i < len(c.file.stages)-1 {
-		req.Options.Args = withArg(req.Options.Args, targetStage, c.target())
-	}
-	res, err := Compile(ctx, req)
+	s, err := c.session(ctx, n, p, last)
 	if err != nil {
 		return nil, err
 	}
-	return res.Targets, nil
+	if last {
+		return s.compile(ctx, "")
+	}
+	return s.compile(ctx, st.Name)
+}
+
+// sessionKey tells the sessions of a conversion apart.
+type sessionKey struct {
+	probe int
+	last  bool
+}
+
+// session opens the Dockerfile for a probe, once.
+func (c *converter) session(ctx context.Context, n int, p probe, last bool) (*session, error) {
+	key := sessionKey{n, last}
+	if s, ok := c.sessions[key]; ok {
+		return s, nil
+	}
+	s, err := open(ctx, c.probeRequest(p, last))
+	if err != nil {
+		return nil, err
+	}
+	c.sessions[key] = s
+	return s, nil
+}
+
+// probeRequest is the Dockerfile with the options of a probe. TARGETSTAGE is
+// the last stage for all others too, as they are parts of it in CUE.
+func (c *converter) probeRequest(p probe, last bool) Request {
+	req := c.req.Request
+	req.Options, req.Platforms, req.Target = p.options, p.platforms, ""
+	if !last {
+		req.Options.Args = withArg(req.Options.Args, targetStage, c.target())
+	}
+	return req
 }
 
 // withArg adds an argument that is not given.
