@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,7 +66,7 @@ func (a *app) buildCommand() *cobra.Command {
 	f.StringVar(&o.metadataFile, "metadata-file", "", "write the build's metadata to a file, as JSON")
 	f.StringVar(&o.progress, "progress", "auto", "auto, plain, tty, rawjson or quiet")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print the image's id only")
-	f.IntVar(&o.jobs, "jobs", 0, "steps to run at once (default: the number of processors)")
+	f.IntVar(&o.jobs, "jobs", defaultJobs(), "steps to run at once")
 	f.StringArrayVar(&o.allow, "allow", nil, "permit network.host or security.insecure")
 	f.StringArrayVar(&o.secrets, "secret", nil, "id=NAME[,src=FILE|,env=VARIABLE]: a secret for the steps")
 	f.StringArrayVar(&o.ssh, "ssh", nil, "default|ID[=SOCKET|KEY]…: an SSH agent or keys for the steps")
@@ -74,9 +75,16 @@ func (a *app) buildCommand() *cobra.Command {
 	return cmd
 }
 
+// defaultJobs is how many steps run at once: more than there are processors,
+// because steps wait for networks and disks.
+func defaultJobs() int { return max(16, 4*runtime.GOMAXPROCS(0)) }
+
 // build is `strata build`.
 func (a *app) build(ctx context.Context, o *buildOptions) error {
 	started := time.Now()
+	if o.jobs < 1 {
+		return misuse("--jobs %d: it takes a number from 1 on", o.jobs)
+	}
 	outputs, err := o.parseOutputs()
 	if err != nil {
 		return err
