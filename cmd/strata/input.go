@@ -82,6 +82,7 @@ func (a *app) compile(ctx context.Context, e *engine.Engine, o *inputOptions) (*
 		return nil, err
 	}
 	if src.dockerfile {
+		opts.Layouts = layouts{e, &recorder{}}
 		plan, err := a.compileDockerfile(ctx, o, opts)
 		return &input{plan: plan, meta: meta}, err
 	}
@@ -104,6 +105,7 @@ func (a *app) compileCUE(ctx context.Context, e *engine.Engine, o *inputOptions,
 	rec := &recorder{meta: opts.Meta, ignores: map[string]string{}}
 	opts.Meta, opts.Ignore = rec, rec.ignore
 	opts.Dockerfiles = volatileFrontend{rec}
+	opts.Layouts = layouts{e, rec}
 	spec, err := schema.Load(ctx, schema.LoadOptions{Args: args, Tags: o.set, Targets: o.targets, Env: a.environ})
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -172,6 +173,9 @@ func (o *imageOp) blobs() (image.Source, error) {
 	dir, ok := o.w.opt.Layouts[o.layout]
 	if !ok {
 		return nil, fmt.Errorf("no OCI layout is given for %q", o.layout)
+	}
+	if info, err := os.Stat(dir); err == nil && info.Mode().IsRegular() {
+		return nil, nil // an archive, which was read into the store to compile
 	}
 	return image.LayoutSource(dir), nil
 }
