@@ -22,7 +22,11 @@ func parseTrigger(line string) (instructions.Command, error) {
 	if len(ast.AST.Children) != 1 {
 		return nil, errors.New("one instruction is needed")
 	}
-	cmd, err := instructions.ParseCommand(ast.AST.Children[0])
+	node := ast.AST.Children[0]
+	// A comment above may configure the linter, and there is none: BuildKit
+	// would run into it.
+	node.PrevComment = nil
+	cmd, err := instructions.ParseCommand(node)
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,11 @@ func (a *app) compileDockerfile(ctx context.Context, o *inputOptions, opts compi
 	for _, target := range targets {
 		req.Target = target
 		res, err := dockerfilecompat.Compile(ctx, req)
+		if res != nil {
+			for _, w := range res.Warnings {
+				fmt.Fprintf(a.stderr, "warning: %s\n", w)
+			}
+		}
 		if err != nil {
 			return nil, err
 		}
