@@ -72,6 +72,25 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func FuzzParse(f *testing.F) {
+	f.Add("4:memory:/a\n0::/b\n")
+	f.Add("::\n1:name=x:../..\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		root := t.TempDir()
+		h, err := parse(strings.NewReader(text), []*mountinfo.Info{
+			{FSType: "cgroup2", Mountpoint: root, Root: "/"}, {FSType: "cgroup", Mountpoint: root, Root: "/", VFSOptions: "rw,memory"},
+		})
+		if err != nil {
+			return
+		}
+		for _, dir := range []string{h.unified, h.v1["memory"]} {
+			if dir != "" && dir != root && !strings.HasPrefix(dir, root+"/") {
+				t.Errorf("%q leads to %s", text, dir)
+			}
+		}
+	})
+}
+
 func TestRefusedConfigs(t *testing.T) {
 	h := &Hierarchy{v1: map[string]string{"pids": t.TempDir()}}
 	for _, name := range []string{"", ".", "..", "../x", "a/b", ".hidden", "a\nb", strings.Repeat("x", 201)} {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,6 +33,9 @@ func detect(process string) (*Hierarchy, error) {
 		return nil, fmt.Errorf("list control group mounts: %w", err)
 	}
 	f, err := os.Open(filepath.Join("/proc", process, "cgroup"))
+	if errors.Is(err, fs.ErrNotExist) && process == "self" {
+		return &Hierarchy{}, nil // a kernel without control groups
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read control groups of a process: %w", err)
 	}

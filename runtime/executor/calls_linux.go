@@ -108,6 +108,14 @@ func (c *calls) writeTo(what string, file program.Arg, text string) {
 	})
 }
 
+// close closes descriptors of the child's own. All are closed in the end; this
+// is for those of which there is one for each processor.
+func (c *calls) close(fds ...program.Arg) {
+	for _, f := range fds {
+		c.Do(program.Call{What: "close a file", Number: unix.SYS_CLOSE, Args: program.Args{f}})
+	}
+}
+
 // simple adds a call of numbers only.
 func (c *calls) simple(what string, number uintptr, args ...int) {
 	call := program.Call{What: what, Number: number}

@@ -23,8 +23,8 @@ type Target struct {
 // Exec starts c inside of the namespaces of a running container, and inside of
 // its control group unless c has one. Canceling ctx kills the process alone.
 func (e *Executor) Exec(ctx context.Context, t Target, cmd *Command) (*Process, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, context.Cause(ctx)
+	if err := e.ready(ctx); err != nil {
+		return nil, err
 	}
 	x, err := e.planExec(t, cmd)
 	if err != nil {

@@ -16,7 +16,7 @@
 //	find, mount, open, compile
 //	write the program ──────────▶ vfork(NEWNS, NEWPID, …) ───▶ reset signals
 //	                              │ suspended                  join control group
-//	                              │ (≈ 1 ms)                   new session, new keyring
+//	                              │ (≈ 0.5 ms)                 new session, new keyring
 //	                              │                            join network, set host name
 //	                              │                            attach root, /proc, /dev, /sys, …
 //	                              │                            attach the spec's mounts
@@ -29,7 +29,7 @@
 //
 // The launcher is one thread for all: it lies in a mount namespace that is
 // nearly empty, so that cloning it copies next to nothing. Starts queue there
-// for about a millisecond each. A call that fails is named in the error
+// for half a millisecond each. A call that fails is named in the error
 // ("mount /proc: operation not permitted"), and nothing was executed.
 //
 // # What is not trusted
@@ -51,6 +51,8 @@
 // profile, masked paths, a /dev of its own. What differs: device nodes are
 // bound from the host and all other mounts forbid devices, instead of a device
 // control group; so no step costs a control group unless it has a limit.
+//
+// The oldest kernel that serves is Linux 5.12.
 //
 // In a user namespace (package userns) the same code runs. What an ordinary
 // user cannot have is left out: see the comments at SingleID and Rootless.

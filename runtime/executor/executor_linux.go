@@ -150,7 +150,8 @@ func (e *Executor) closeFiles() {
 
 func (e *Executor) null() *os.File { return e.devNull }
 
-// Close ends the executor. What it started is killed.
+// Close ends the executor. What it started is killed, and nothing can be
+// started any more.
 func (e *Executor) Close() error {
 	// The thread is the parent of the children: its end kills them.
 	e.launcher.close()
@@ -219,7 +220,9 @@ type launched struct {
 func (e *Executor) launch(c *child) (launched, error) {
 	var started *program.Child
 	var err error
-	e.launcher.do(func() { started, err = c.begin() })
+	if closed := e.launcher.do(func() { started, err = c.begin() }); closed != nil {
+		return launched{}, closed
+	}
 	if err != nil {
 		return launched{}, err
 	}
@@ -286,8 +289,8 @@ func (c *child) begin() (*program.Child, error) {
 // Start starts s and returns once its command has been executed, or could not
 // be. Canceling ctx kills the process and all that it started.
 func (e *Executor) Start(ctx context.Context, s *Spec) (*Process, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, context.Cause(ctx)
+	if err := e.ready(ctx); err != nil {
+		return nil, err
 	}
 	st, err := e.plan(s)
 	if err != nil {
@@ -303,6 +306,16 @@ func (e *Executor) Start(ctx context.Context, s *Spec) (*Process, error) {
 	p := newProcess(ctx, &st.child, l.pid, l.pidfd)
 	p.tree = &st.tree
 	return p, nil
+}
+
+func (e *Executor) ready(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if e.launcher.closed() {
+		return errClosed
+	}
+	return nil
 }
 
 // Run is Start and Wait.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"sync"
 
 	"github.com/strata-build/strata/runtime/mount"
 	"golang.org/x/sys/unix"
@@ -31,14 +32,19 @@ const (
 // kill the child.
 type launcher struct {
 	jobs chan func()
-	done chan struct{}
+	quit chan struct{} // closed by close
+	done chan struct{} // closed when the thread has ended
+	once sync.Once
 }
+
+// errClosed is returned for starts after Close.
+var errClosed = errors.New("the executor is closed")
 
 // newLauncher starts the thread. visible keeps /proc and /sys in the
 // namespace: in a user namespace the kernel allows a new proc or sysfs only to
 // who can see all of an old one already.
 func newLauncher(visible bool) (*launcher, error) {
-	l := &launcher{jobs: make(chan func()), done: make(chan struct{})}
+	l := &launcher{jobs: make(chan func()), quit: make(chan struct{}), done: make(chan struct{})}
 	ready := make(chan error)
 	go func() {
 		defer close(l.done)
@@ -47,11 +53,8 @@ func newLauncher(visible bool) (*launcher, error) {
 		runtime.LockOSThread()
 		err := enterMinimalNamespace(visible)
 		ready <- err
-		if err != nil {
-			return
-		}
-		for job := range l.jobs {
-			job()
+		if err == nil {
+			l.work()
 		}
 	}()
 	if err := <-ready; err != nil {
@@ -60,18 +63,45 @@ func newLauncher(visible bool) (*launcher, error) {
 	return l, nil
 }
 
+func (l *launcher) work() {
+	for {
+		select {
+		case job := <-l.jobs:
+			job()
+		case <-l.quit:
+			return
+		}
+	}
+}
+
 // do runs f on the thread and waits for it.
-func (l *launcher) do(f func()) {
+func (l *launcher) do(f func()) error {
 	finished := make(chan struct{})
-	l.jobs <- func() {
+	job := func() {
 		defer close(finished)
 		f()
 	}
-	<-finished
+	select {
+	case l.jobs <- job:
+		<-finished
+		return nil
+	case <-l.quit:
+		return errClosed
+	}
+}
+
+// closed tells whether close was called.
+func (l *launcher) closed() bool {
+	select {
+	case <-l.quit:
+		return true
+	default:
+		return false
+	}
 }
 
 func (l *launcher) close() {
-	close(l.jobs)
+	l.once.Do(func() { close(l.quit) })
 	<-l.done
 }
 

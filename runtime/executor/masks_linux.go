@@ -82,6 +82,7 @@ func (s *step) cover(p, with string) {
 		},
 	})
 	s.attach(what, mask, target)
+	s.close(mask, target)
 	s.Place(&missing)
 }
 
@@ -92,6 +93,7 @@ func (s *step) protect(p string) {
 		c := s.clone(what, target, unix.AT_RECURSIVE)
 		s.setReadOnly(what, c)
 		s.attach(what, c, target)
+		s.close(c, target)
 		s.Place(&missing)
 	}
 }

@@ -2,6 +2,7 @@ package executor
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"strings"
@@ -251,6 +252,32 @@ func TestExecErrors(t *testing.T) {
 	}
 	if _, _, err := execIn(t, e, target, &Command{Args: []string{"true"}}); err == nil {
 		t.Error("a container that has ended was entered")
+	}
+}
+
+func TestExecCancel(t *testing.T) {
+	e := newExecutor(t)
+	first, target := container(t, e, newScreen(), idle)
+	why := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	out := newScreen()
+	p, err := e.Exec(ctx, target, &Command{
+		Args: []string{"sh", "-c", "trap '' TERM; echo ready; sleep 1000"}, Env: []string{"PATH=/bin"}, Stdout: out,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.wait(t, "ready")
+	cancel(why)
+	if s, err := p.Wait(); !errors.Is(err, why) || s.Signal != unix.SIGKILL {
+		t.Errorf("got %+v, %v", s, err)
+	}
+	// The container goes on.
+	if err := first.Signal(0); err != nil {
+		t.Error(err)
+	}
+	if _, err := e.Exec(ctx, target, &Command{Args: []string{"true"}}); !errors.Is(err, why) {
+		t.Errorf("with a cancelled context: got %v", err)
 	}
 }
 

@@ -50,18 +50,17 @@ package program
 import (
 	"fmt"
 	"runtime"
-	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 const (
-	maxRegisters = 250
-	noRegister   = 255
-	maxIgnored   = 4
-	chunkSize    = 8 << 10
-	usualLength  = 256
+	maxCalls    = 60000 // they are numbered by 16 bits
+	noRegister  = 65535
+	maxIgnored  = 4
+	chunkSize   = 8 << 10
+	usualLength = 256
 )
 
 // Arg is an argument of a call: a number, an address, or a register.
@@ -109,8 +108,8 @@ type instruction struct {
 	ignored  [maxIgnored]uint16
 	next     uint16 // where an ignored error leads to
 	nonZero  uint16 // where a result other than 0 leads to
+	register uint16 // of the result, or noRegister
 	ignores  uint8
-	register uint8 // of the result, or noRegister
 	from     uint8 // bit i: args[i] is the number of a register
 	zero     bool
 	report   bool
@@ -121,7 +120,7 @@ type instruction struct {
 type Program struct {
 	code      []instruction
 	what      []string
-	registers uint8
+	registers uint16
 	chunk     []byte
 	pins      runtime.Pinner
 	open      int // labels that are used and not placed yet
@@ -133,12 +132,7 @@ func (p *Program) Len() int { return len(p.code) }
 
 // Add appends a call and returns the register of its result.
 func (p *Program) Add(c Call) Arg {
-	r := p.add(c)
-	if p.registers == maxRegisters {
-		p.err = fmt.Errorf("program needs more than %d registers", maxRegisters)
-		return Arg{}
-	}
-	p.code[r].register = p.registers
+	p.code[p.add(c)].register = p.registers
 	p.registers++
 	return Arg{value: uintptr(p.registers - 1), register: true}
 }
@@ -233,9 +227,6 @@ func (p *Program) Pinned(b *byte) Arg {
 	return Arg{value: uintptr(unsafe.Pointer(b))}
 }
 
-// Offset is the address a with n bytes added.
-func (a Arg) Offset(n int) Arg { return Arg{value: a.value + uintptr(n)} }
-
 // Value is the number or address, to be put into a structure.
 func (a Arg) Value() uintptr { return a.value }
 
@@ -261,16 +252,13 @@ func (p *Program) alloc(size, align int) []byte {
 // Release lets go of the memory, once the child has executed or is gone.
 func (p *Program) Release() { p.pins.Unpin() }
 
-// Calls lists the calls' names, for tests and debugging.
-func (p *Program) Calls() []string { return slices.Clone(p.what) }
-
 // check refuses what the child could not survive.
 func (p *Program) check() error {
 	switch {
 	case p.err != nil:
 		return p.err
-	case len(p.code) == 0:
-		return fmt.Errorf("program has no calls")
+	case len(p.code) == 0 || len(p.code) > maxCalls:
+		return fmt.Errorf("program has %d calls; it may have 1 to %d", len(p.code), maxCalls)
 	case p.open != 0:
 		return fmt.Errorf("program has %d jumps to labels that were not placed", p.open)
 	}

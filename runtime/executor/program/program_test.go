@@ -202,10 +202,10 @@ func TestFork(t *testing.T) {
 func TestRefusedPrograms(t *testing.T) {
 	var over Label
 	for name, write := range map[string]func(p *Program){
-		"empty":     func(*Program) {},
-		"jump":      func(p *Program) { p.Do(Call{Number: unix.SYS_GETPID, Else: &over}) },
-		"ignored":   func(p *Program) { p.Do(Call{Ignore: make([]unix.Errno, 5)}) },
-		"registers": func(p *Program) { manyRegisters(p) },
+		"empty":   func(*Program) {},
+		"jump":    func(p *Program) { p.Do(Call{Number: unix.SYS_GETPID, Else: &over}) },
+		"ignored": func(p *Program) { p.Do(Call{Ignore: make([]unix.Errno, 5)}) },
+		"length":  func(p *Program) { manyCalls(p, maxCalls+1) },
 	} {
 		var p Program
 		write(&p)
@@ -215,9 +215,22 @@ func TestRefusedPrograms(t *testing.T) {
 	}
 }
 
-func manyRegisters(p *Program) {
-	for range maxRegisters + 1 {
-		p.Add(Call{Number: unix.SYS_GETPID})
+func manyCalls(p *Program, n int) (last Arg) {
+	for range n {
+		last = p.Add(Call{Number: unix.SYS_GETPID})
+	}
+	return last
+}
+
+func TestLongProgram(t *testing.T) {
+	out, _, err := run(t, func(p *Program, fd int) {
+		stdout(p, fd)
+		pid := manyCalls(p, 5000)
+		p.Do(Call{What: "set the process group", Number: unix.SYS_SETPGID, Args: Args{pid}})
+		shell(p, "echo done")
+	})
+	if out != "done\n" || err != nil {
+		t.Errorf("got %q, %v", out, err)
 	}
 }
 

@@ -52,7 +52,7 @@ type launch struct {
 	pidfd      int32
 	clone3     cloneArgs
 	code       []instruction
-	registers  [maxRegisters]uintptr
+	registers  []uintptr
 	own        outcome
 	out        *outcome
 }
@@ -68,7 +68,7 @@ func (p *Program) Start(o Options) (*Child, error) {
 		return nil, err
 	}
 	c := &Child{what: p.what}
-	l := &launch{pidfd: -1, code: p.code}
+	l := &launch{pidfd: -1, code: p.code, registers: make([]uintptr, p.registers)}
 	l.out = &l.own
 	if o.Copy {
 		if err := c.share(l); err != nil {
