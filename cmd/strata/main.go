@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -21,8 +22,13 @@ import (
 
 func main() {
 	executor.InitMain()
+	// A command is short and its memory is small: collecting it a quarter as
+	// often saves a tenth of a build with nothing to do, and more of a large one.
+	debug.SetGCPercent(gcPercent)
 	os.Exit(run())
 }
+
+const gcPercent = 400
 
 // run is main with an exit code, for the tests that run the real command.
 func run() int {

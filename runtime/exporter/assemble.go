@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/strata-build/strata/runtime/layer"
+	"github.com/strata-build/strata/runtime/store"
 	"github.com/strata-build/strata/runtime/registry"
 )
 
@@ -174,6 +175,18 @@ func (j *job) layerBlobs(ctx context.Context, p PlatformImage, out Output) ([]la
 
 // keep makes a blob of a document.
 func (j *job) keep(ctx context.Context, data []byte, kind string) (ocispec.Descriptor, error) {
+	desc := ocispec.Descriptor{MediaType: kind, Digest: digest.FromBytes(data), Size: int64(len(data))}
+	// Most documents are there already: then nothing is written.
+	found := false
+	err := j.opts.Store.Acquire(func() error {
+		if _, found = j.opts.Store.HasBlob(desc.Digest); found {
+			return j.opts.Store.LeaseMade(store.BlobRef(desc.Digest))
+		}
+		return nil
+	})
+	if err != nil || found {
+		return desc, err
+	}
 	w, err := j.opts.Store.NewBlob(ctx)
 	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("store %s: %w", kind, err)
@@ -182,11 +195,10 @@ func (j *job) keep(ctx context.Context, data []byte, kind string) (ocispec.Descr
 	if _, err := w.Write(data); err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("store %s: %w", kind, err)
 	}
-	d, size, err := w.Commit(ctx, "", -1)
-	if err != nil {
+	if _, _, err := w.Commit(ctx, desc.Digest, desc.Size); err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("store %s: %w", kind, err)
 	}
-	return ocispec.Descriptor{MediaType: kind, Digest: d, Size: size}, nil
+	return desc, nil
 }
 
 // layerDescriptor is a layer's descriptor in a manifest: of the manifest's

@@ -26,8 +26,7 @@ var unsupported = map[apicaps.CapID]string{
 
 // checkCaps refuses an op that needs a capability which is not here. One that
 // BuildKit v0.33.1 does not know is not known here either.
-func checkCaps(meta *pb.OpMetadata) error {
-	known := pb.Caps.CapSet(pb.Caps.All())
+func checkCaps(known apicaps.CapSet, meta *pb.OpMetadata) error {
 	for _, name := range slices.Sorted(maps.Keys(meta.GetCaps())) {
 		if !meta.Caps[name] {
 			continue

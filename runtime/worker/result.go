@@ -130,13 +130,25 @@ func (w *Worker) chainDigest(ctx context.Context, r *Result) (digest.Digest, err
 	}
 	h := digest.Canonical.Digester()
 	for _, id := range r.Layers {
-		diffID, err := w.opt.Layers.DiffID(ctx, id)
+		diffID, err := w.diffID(ctx, id)
 		if err != nil {
 			return "", fmt.Errorf("digest layer %s: %w", id, err)
 		}
 		fmt.Fprintln(h.Hash(), diffID)
 	}
 	return h.Digest(), nil
+}
+
+// diffID is the diff ID of a layer, which never changes.
+func (w *Worker) diffID(ctx context.Context, id string) (digest.Digest, error) {
+	if d, ok := w.diffs.Load(id); ok {
+		return d.(digest.Digest), nil
+	}
+	d, err := w.opt.Layers.DiffID(ctx, id)
+	if err == nil {
+		w.diffs.Store(id, d)
+	}
+	return d, err
 }
 
 // view is a read-only look at a result.

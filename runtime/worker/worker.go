@@ -17,10 +17,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/apicaps"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/strata-build/strata/runtime/cgroup"
@@ -108,10 +110,12 @@ type Worker struct {
 	opt    Options
 	serial atomic.Uint64
 	shared sharedFiles
+	caps   apicaps.CapSet // all that LLB knows; making it costs more than asking it
+	diffs  sync.Map       // diff IDs by layer: a chain is digested once per step
 }
 
 // New returns the worker of one build.
-func New(opt Options) *Worker { return &Worker{opt: opt} }
+func New(opt Options) *Worker { return &Worker{opt: opt, caps: pb.Caps.CapSet(pb.Caps.All())} }
 
 // Close ends the worker when no op runs any more.
 func (w *Worker) Close() error { return w.shared.close() }
@@ -130,7 +134,7 @@ func (w *Worker) made(v *solver.Vertex, id string) {
 
 // Op implements solver.Worker.
 func (w *Worker) Op(v *solver.Vertex) (solver.Op, error) {
-	if err := checkCaps(v.Meta); err != nil {
+	if err := checkCaps(w.caps, v.Meta); err != nil {
 		return nil, err
 	}
 	switch op := v.Op.Op.(type) {
