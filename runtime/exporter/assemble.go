@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/strata-build/strata/runtime/layer"
-	"github.com/strata-build/strata/runtime/store"
 	"github.com/strata-build/strata/runtime/registry"
+	"github.com/strata-build/strata/runtime/store"
 )
 
 // Docker's media types.
