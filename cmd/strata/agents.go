@@ -97,9 +97,6 @@ func addKey(ring agent.Agent, name string) error {
 
 // Agent implements worker.Agents.
 func (g *agents) Agent(ctx context.Context, id string) (io.ReadWriteCloser, error) {
-	if id == "" {
-		id = "default"
-	}
 	if socket, ok := g.sockets[id]; ok {
 		conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -25,6 +26,8 @@ func main() {
 	// A command is short and its memory is small: collecting it a quarter as
 	// often saves a tenth of a build with nothing to do, and more of a large one.
 	debug.SetGCPercent(gcPercent)
+	// Libraries log there what is told as an error, or nobody needs.
+	log.SetOutput(io.Discard)
 	os.Exit(run())
 }
 

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,15 +22,16 @@ func (r *execRun) openAgent(ctx context.Context, mt *mounted) (*mounted, error) 
 	if opt == nil {
 		return nil, errors.New("an ssh mount without an agent")
 	}
-	probe, err := r.w.opt.Agents.Agent(ctx, opt.ID)
+	id := cmp.Or(opt.ID, "default") // as BuildKit names it
+	probe, err := r.w.opt.Agents.Agent(ctx, id)
 	if errors.Is(err, ErrNoSecret) && opt.Optional {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ssh agent %q: %w; forward one with --ssh %s", opt.ID, err, opt.ID)
+		return nil, fmt.Errorf("ssh agent %q: %w; forward one with --ssh %s", id, err, id)
 	}
 	if err := probe.Close(); err != nil {
-		return nil, fmt.Errorf("ssh agent %q: %w", opt.ID, err)
+		return nil, fmt.Errorf("ssh agent %q: %w", id, err)
 	}
 	dir, err := r.w.opt.Store.TempDir()
 	if err != nil {
@@ -37,7 +39,7 @@ func (r *execRun) openAgent(ctx context.Context, mt *mounted) (*mounted, error) 
 	}
 	r.onClose(func() error { return os.RemoveAll(dir) })
 	name := filepath.Join(dir, "agent.sock")
-	if err := r.serveAgent(ctx, opt.ID, name); err != nil {
+	if err := r.serveAgent(ctx, id, name); err != nil {
 		return nil, err
 	}
 	mode := os.FileMode(opt.Mode & 0o777)
