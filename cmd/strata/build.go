@@ -42,7 +42,7 @@ type buildOptions struct {
 func (a *app) buildCommand() *cobra.Command {
 	var o buildOptions
 	cmd := &cobra.Command{
-		Use:   "build [PATH|FILE|URL]...",
+		Use:   "build [PATH|FILE]...",
 		Short: "Build images from CUE or from a Dockerfile",
 		Long: "Build images. A .cue file, a CUE package directory or ./... builds the images that it\n" +
 			"describes; a directory with a Dockerfile, or -f, builds that. Without -o the image goes\n" +
@@ -57,7 +57,7 @@ func (a *app) buildCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	o.inputOptions.register(a, f)
+	o.inputOptions.register(f)
 	f.StringArrayVarP(&o.tags, "tag", "t", nil, "name of the image, as name[:tag] (several allowed)")
 	f.StringArrayVarP(&o.outputs, "output", "o", nil, "where the result goes: type=oci|docker|tar|local|image|registry|cacheonly[,dest=PATH]…")
 	f.BoolVar(&o.push, "push", false, "push the image to its registry")

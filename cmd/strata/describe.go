@@ -174,7 +174,7 @@ func (a *app) planCommand() *cobra.Command {
 			return a.plan(cmd.Context(), &o, form)
 		},
 	}
-	o.register(a, cmd.Flags())
+	o.register(cmd.Flags())
 	cmd.Flags().StringVar(&form, "format", "text", "text, json, dot or llb")
 	return cmd
 }

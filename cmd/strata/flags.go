@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"net"
-	"strconv"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -64,13 +63,4 @@ func parseUlimits(specs []string) ([]*pb.Ulimit, error) {
 		limits = append(limits, &pb.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
 	}
 	return limits, nil
-}
-
-// parseInt reads a count.
-func parseInt(flag, text string) (int64, error) {
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		return 0, misuse("%s %s: it takes a number", flag, text)
-	}
-	return n, nil
 }

@@ -42,7 +42,7 @@ type inputOptions struct {
 	imageMetadata  string
 }
 
-func (o *inputOptions) register(_ *app, f *pflag.FlagSet) {
+func (o *inputOptions) register(f *pflag.FlagSet) {
 	f.StringVarP(&o.file, "file", "f", "", "the build description: a .cue file or a Dockerfile")
 	f.StringArrayVar(&o.targets, "target", nil, "image or stage to build (several allowed)")
 	f.StringArrayVar(&o.set, "set", nil, "NAME=VALUE: set a @tag field of the CUE")
