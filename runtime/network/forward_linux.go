@@ -83,7 +83,7 @@ func (u *userStack) forwardTCP(r *tcp.ForwarderRequest) {
 		return
 	}
 	ep.SocketOptions().SetKeepAlive(true)
-	go u.relay(gonet.NewTCPConn(&wq, ep), out)
+	go u.relay(gonet.NewTCPConn(&wq, ep), out, pumpStream)
 }
 
 // context ends with the network or after d.
@@ -107,8 +107,9 @@ type halfCloser interface {
 	CloseWrite() error
 }
 
-// relay copies both ways until both have ended or the network is closed.
-func (u *userStack) relay(inner halfCloser, outer net.Conn) {
+// relay copies both ways with pump, until both have ended or the network is
+// closed.
+func (u *userStack) relay(inner, outer net.Conn, pump func(dst, src net.Conn)) {
 	ended := make(chan struct{})
 	go func() {
 		select {
@@ -125,8 +126,8 @@ func (u *userStack) relay(inner halfCloser, outer net.Conn) {
 	close(ended)
 }
 
-// pump copies one direction and passes its end on.
-func pump(dst, src net.Conn) {
+// pumpStream copies one direction and passes its end on.
+func pumpStream(dst, src net.Conn) {
 	_, err := io.Copy(dst, src)
 	half, ok := dst.(halfCloser)
 	if err != nil || !ok {
@@ -153,28 +154,11 @@ func (u *userStack) forwardUDP(r *udp.ForwarderRequest) {
 		out.Close()
 		return
 	}
-	go u.relayDatagrams(gonet.NewUDPConn(&wq, ep), out)
+	go u.relay(gonet.NewUDPConn(&wq, ep), out, pumpDatagrams)
 }
 
-// relayDatagrams copies datagrams both ways until the flow has been silent
-// for udpIdle.
-func (u *userStack) relayDatagrams(inner, outer net.Conn) {
-	ended := make(chan struct{})
-	go func() {
-		select {
-		case <-u.done:
-		case <-ended:
-		}
-		inner.Close()
-		outer.Close()
-	}()
-	var wg sync.WaitGroup
-	wg.Go(func() { pumpDatagrams(outer, inner) })
-	wg.Go(func() { pumpDatagrams(inner, outer) })
-	wg.Wait()
-	close(ended)
-}
-
+// pumpDatagrams copies one direction until the flow has been silent for
+// udpIdle.
 func pumpDatagrams(dst, src net.Conn) {
 	buf := make([]byte, 64<<10)
 	for {

@@ -105,7 +105,7 @@ func (u *userStack) addresses(v6 bool) error {
 	return nil
 }
 
-// bufferSizes are the send and receive buffers of TCP: large enough for the
+// bufferSize is that of the send and receive buffers of TCP: large enough for the
 // product of loopback's bandwidth and delay.
 const bufferSize = 1 << 20
 
