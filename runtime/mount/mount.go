@@ -35,6 +35,9 @@ type Tree struct {
 	// more lower directory than there is: below an Upper without a Lower,
 	// and below a single Lower without an Upper.
 	Empty string
+	// Durable syncs Upper when the tree is unmounted. Without it an upper
+	// directory that a crash may have hit must be thrown away.
+	Durable bool
 	// UserXattr selects user.overlay.* instead of trusted.overlay.*: the
 	// only kind that a user namespace may use.
 	UserXattr bool

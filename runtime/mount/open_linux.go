@@ -99,7 +99,7 @@ func (t Tree) options() []option {
 		{name: "xino", value: "off"},
 		{name: "uuid", value: "off", newer: true},
 	}
-	if t.Upper != "" {
+	if t.Upper != "" && !t.Durable {
 		// No sync at unmount: an upper directory that a crash may have hit
 		// is thrown away, never trusted.
 		opts = append(opts, option{name: "volatile"})

@@ -20,6 +20,7 @@ const (
 	dirActive = "active"
 	dirTrash  = "trash"
 	dirEmpty  = "empty"
+	dirKept   = "kept"
 
 	// Within a layer or an active:
 	nameFS    = "fs"

@@ -70,7 +70,7 @@ func newCore(st *store.Store, f tree.Format) (*core, error) {
 		return nil, err
 	}
 	c := &core{st: st, dir: dir, format: f, actives: make(map[string]*active)}
-	for _, name := range []string{dirLayers, dirActive, dirTrash, dirEmpty} {
+	for _, name := range []string{dirLayers, dirActive, dirTrash, dirEmpty, dirKept} {
 		err := os.Mkdir(c.path(name), 0o700)
 		switch {
 		case err == nil && name == dirActive:

@@ -132,15 +132,18 @@ func (c *core) Owner() store.Owner { return layerOwner{c} }
 func (o layerOwner) Prefix() string { return RefPrefix }
 
 // IDs implements store.Owner.
-func (o layerOwner) IDs(ctx context.Context) iter.Seq2[string, error] {
+func (o layerOwner) IDs(ctx context.Context) iter.Seq2[string, error] { return o.ids(ctx, dirLayers) }
+
+// ids lists a directory of objects.
+func (c *core) ids(ctx context.Context, dir string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		ids, err := o.list(dirLayers)
+		names, err := c.list(dir)
 		if err != nil {
 			yield("", err)
 			return
 		}
-		for _, id := range ids {
-			if !yield(id, ctx.Err()) {
+		for _, name := range names {
+			if !yield(name, ctx.Err()) {
 				return
 			}
 		}
@@ -150,16 +153,16 @@ func (o layerOwner) IDs(ctx context.Context) iter.Seq2[string, error] {
 // Size implements store.Owner.
 func (o layerOwner) Size(ctx context.Context, id string) (int64, error) {
 	size, _, err := o.Usage(ctx, id)
-	return size, o.notFound(err)
+	return size, notFound(err)
 }
 
 // Remove implements store.Owner.
 func (o layerOwner) Remove(_ context.Context, id string) error {
-	return o.notFound(o.removeLayer(id))
+	return notFound(o.removeLayer(id))
 }
 
-// notFound says in the store's words that a layer is gone.
-func (o layerOwner) notFound(err error) error {
+// notFound says in the store's words that an object is gone.
+func notFound(err error) error {
 	if errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("%w: %w", store.ErrNotFound, err)
 	}

@@ -10,6 +10,7 @@
 //	layers/<id>/size    symbolic link that holds the computed size
 //	active/<owner>.<n>/ what a living process is working on
 //	trash/<owner>.<n>   what is being deleted
+//	kept/<id>/          a writable tree that outlives its process (a container's)
 //	empty/              an empty directory, for overlayfs (see mount.Tree)
 //	opaque              symbolic link: the attribute that opaque marks use
 //
@@ -53,6 +54,8 @@ func Ref(id string) store.Ref { return store.Ref(RefPrefix + id) }
 //	Prepare ─▶ active ─┬─ Commit ─▶ layer ── Remove ─▶ gone
 //	NewLayer ─▶ active ┴─ Remove ─▶ gone
 //	View ─▶ view ── Remove ─▶ gone
+//	Keep ─▶ kept ─┬─ OpenKept ─▶ a tree, closed again ─┬─ DropKept ─▶ gone
+//	              └────────────────◀───────────────────┘
 //
 // An active belongs to the process that made it and never outlives it: what
 // a killed process left is removed by Reap and never counts. A layer is
@@ -87,6 +90,24 @@ type Snapshotter interface {
 	// there is none, the layer of that id. The files are deleted in the
 	// background. ErrNotFound when there is neither.
 	Remove(ctx context.Context, idOrKey string) error
+	// Keep makes a writable tree over the parents, as Prepare does, that
+	// outlives this process: it stays until DropKept, or until a collection
+	// finds that no record refers to KeptRef(id). ErrExists when there is one
+	// of that id, which must pass store.ValidName.
+	Keep(ctx context.Context, id string, parents []string) error
+	// OpenKept returns the tree of Keep, given the same parents. Its caller
+	// makes sure that it is open once at a time. It survives a power loss as
+	// well as any directory, unless the caller unsets Durable.
+	OpenKept(ctx context.Context, id string, parents []string) (mount.Tree, error)
+	// Changed calls fn with a directory in overlay format that holds what a
+	// kept tree changes on its parents. It is valid during the call, and is
+	// not to be written to.
+	Changed(ctx context.Context, id string, parents []string, fn func(dir string) error) error
+	// DropKept removes a kept tree, or fails with ErrNotFound.
+	DropKept(id string) error
+	// KeptOwner returns the kept trees as objects that store.Store.Collect
+	// removes.
+	KeptOwner() store.Owner
 	// Walk calls fn for every layer, and for every active of any process.
 	Walk(ctx context.Context, fn func(Info) error) error
 	// Usage returns a layer's size on disk and its number of inodes. It is

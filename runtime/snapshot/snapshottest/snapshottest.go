@@ -51,6 +51,10 @@ func Run(t *testing.T, open OpenFunc) {
 		{"NextBoot", testNextBoot},
 		{"Collect", testCollect},
 		{"Cancelled", testCancelled},
+		{"Kept", testKept},
+		{"KeptChanged", testKeptChanged},
+		{"KeptIsCollected", testKeptIsCollected},
+		{"KeptHostileNames", testKeptHostileNames},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			root := filepath.Join(t.TempDir(), "store")
