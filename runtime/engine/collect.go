@@ -17,14 +17,26 @@ import (
 	"github.com/strata-build/strata/solver"
 )
 
-// BucketPlans holds compiled plans, which cmd keeps.
-const BucketPlans = "plans"
+// Buckets of records that packages above this one keep: cmd its compiled
+// plans, package container its containers and volumes.
+const (
+	BucketPlans      = "plans"
+	BucketContainers = "containers"
+	BucketVolumes    = "volumes"
+)
+
+// Prefixes of the objects that records of containers and volumes refer to: the
+// directory of that id in Containers and Volumes.
+const (
+	ContainerPrefix = "container:"
+	VolumePrefix    = "volume:"
+)
 
 // policy says which records keep things (names of images) and which may go
 // (what a build can make again).
 func policy() store.Policy {
 	return store.Policy{
-		Roots: []string{image.Bucket},
+		Roots: []string{image.Bucket, BucketContainers, BucketVolumes},
 		Caches: []string{
 			solver.BucketResults, solver.BucketContent, solver.BucketOps, solver.BucketBuilds,
 			worker.CacheBucket, BucketHTTP, BucketPlans, image.ResolutionsBucket,
@@ -70,25 +82,33 @@ func (e *Engine) Usage(ctx context.Context) (store.Usage, error) {
 }
 
 func (e *Engine) owners() ([]store.Owner, error) {
-	dir, err := e.caches()
-	if err != nil {
-		return nil, err
+	owners := []store.Owner{e.Snapshots.Owner(), e.Snapshots.KeptOwner()}
+	for _, o := range []struct {
+		prefix string
+		dir    func() (string, error)
+	}{{worker.CachePrefix, e.caches}, {ContainerPrefix, e.Containers}, {VolumePrefix, e.Volumes}} {
+		dir, err := o.dir()
+		if err != nil {
+			return nil, err
+		}
+		owners = append(owners, dirOwner{o.prefix, dir})
 	}
-	return []store.Owner{e.Snapshots.Owner(), cacheOwner{dir}}, nil
+	return owners, nil
 }
 
-// cacheOwner owns the directories of cache mounts.
-type cacheOwner struct{ dir string }
+// dirOwner owns the directories in a directory: cache mounts, volumes, and
+// what belongs to containers.
+type dirOwner struct{ prefix, dir string }
 
 // Prefix implements store.Owner.
-func (cacheOwner) Prefix() string { return worker.CachePrefix }
+func (o dirOwner) Prefix() string { return o.prefix }
 
 // IDs implements store.Owner.
-func (o cacheOwner) IDs(context.Context) iter.Seq2[string, error] {
+func (o dirOwner) IDs(context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		entries, err := os.ReadDir(o.dir)
 		if err != nil {
-			yield("", fmt.Errorf("list caches: %w", err))
+			yield("", fmt.Errorf("list %s: %w", o.dir, err))
 			return
 		}
 		for _, entry := range entries {
@@ -100,7 +120,7 @@ func (o cacheOwner) IDs(context.Context) iter.Seq2[string, error] {
 }
 
 // Size implements store.Owner.
-func (o cacheOwner) Size(ctx context.Context, id string) (int64, error) {
+func (o dirOwner) Size(ctx context.Context, id string) (int64, error) {
 	var size int64
 	err := filepath.WalkDir(filepath.Join(o.dir, id), func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || ctx.Err() != nil {
@@ -121,7 +141,7 @@ func (o cacheOwner) Size(ctx context.Context, id string) (int64, error) {
 
 // Remove implements store.Owner. The files were written by steps: no name in
 // the directory is followed.
-func (o cacheOwner) Remove(_ context.Context, id string) error {
+func (o dirOwner) Remove(_ context.Context, id string) error {
 	return openRoot(o.dir, func(root *rootfs.Root) error { return root.RemoveAll(id) })
 }
 

@@ -86,7 +86,7 @@ type Engine struct {
 // Open opens the store. Executor and network are made when a step first needs
 // them: a build with nothing to do pays for neither.
 func Open(ctx context.Context, opt Options) (*Engine, error) {
-	st, err := store.New(store.Options{Root: opt.Root, Verified: []string{image.Bucket}})
+	st, err := store.New(store.Options{Root: opt.Root, Verified: []string{image.Bucket, BucketContainers, BucketVolumes}})
 	if err != nil {
 		return nil, err
 	}
@@ -168,6 +168,12 @@ func (e *Engine) directory(name string) (string, error) {
 
 // caches returns the directory of cache mounts.
 func (e *Engine) caches() (string, error) { return e.directory("caches") }
+
+// Containers returns the directory with a directory for each container.
+func (e *Engine) Containers() (string, error) { return e.directory("containers") }
+
+// Volumes returns the directory with a directory for each volume.
+func (e *Engine) Volumes() (string, error) { return e.directory("volumes") }
 
 // binfmt is where the kernel lists the emulators of foreign programs.
 const binfmt = "/proc/sys/fs/binfmt_misc"

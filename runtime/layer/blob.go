@@ -113,6 +113,22 @@ func (s *Store) makeBlob(ctx context.Context, id string, c Compression) (Info, e
 	return Info{DiffID: made.diffID, Desc: desc}, nil
 }
 
+// Pack makes a blob of a directory in overlay format that is no layer, such as
+// the changes of a container. The process leases the blob.
+func (s *Store) Pack(ctx context.Context, dir string, c Compression) (Info, error) {
+	c, err := c.normal()
+	if err != nil {
+		return Info{}, err
+	}
+	made, desc, err := s.write(ctx, c, nil, func(w io.Writer) error {
+		return WriteTar(ctx, w, dir, WriteOptions{Epoch: s.epoch, Format: s.format})
+	})
+	if err != nil {
+		return Info{}, fmt.Errorf("make blob of %s: %w", dir, err)
+	}
+	return Info{DiffID: made.diffID, Desc: desc}, nil
+}
+
 // producer returns what writes the layer's tar.
 func (s *Store) producer(ctx context.Context, id string, r *record) (func(io.Writer) error, error) {
 	if r != nil && r.Pulled != nil {

@@ -60,6 +60,10 @@ func (s *Store) TryLock(name string) (*Lock, bool, error) {
 // Unlock releases the lock.
 func (l *Lock) Unlock() error { return unlock(l.f) }
 
+// Remove releases the lock and removes its file, where what it guarded is gone
+// for good. Whoever waits for it gets a lock of the same name.
+func (l *Lock) Remove() error { return errors.Join(os.Remove(l.f.Name()), l.Unlock()) }
+
 func (s *Store) openLock(name string) (*os.File, error) {
 	f, err := os.OpenFile(s.lockPath(name), os.O_RDWR|os.O_CREATE, 0o600)
 	return f, s.Explain(err)
