@@ -3,11 +3,13 @@ package image
 import (
 	"context"
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/agext/levenshtein"
 	"github.com/distribution/reference"
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -186,26 +188,43 @@ func (i Image) key() (string, error) {
 // Delete removes a name; given an id, all names of that image. It returns the
 // images that went; their content is left to collection.
 func (s *Store) Delete(ctx context.Context, ref string) ([]Image, error) {
-	img, byID, err := s.find(ref)
+	img, byID, err := s.Find(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
 	gone := []Image{img}
 	if byID {
-		if gone, err = s.named(img.Desc.Digest); err != nil {
+		if gone, err = s.SameID(img.ID); err != nil {
 			return nil, err
 		}
 	}
 	for _, img := range gone {
-		key, err := img.key()
-		if err != nil {
+		if err := s.Untag(ctx, img); err != nil {
 			return nil, err
 		}
-		if err := s.blobs.DeleteRecord(Bucket, key); err != nil {
-			return nil, fmt.Errorf("remove image %s: %w", ref, err)
-		}
 	}
-	return gone, ctx.Err()
+	return gone, nil
+}
+
+// Untag removes one name, or what an image without a name is kept by.
+func (s *Store) Untag(ctx context.Context, img Image) error {
+	key, err := img.key()
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := s.blobs.DeleteRecord(Bucket, key); err != nil {
+		return fmt.Errorf("remove image %s: %w", key, err)
+	}
+	return nil
+}
+
+// SameID returns all names of the image with an id.
+func (s *Store) SameID(id digest.Digest) ([]Image, error) {
+	all, err := s.List()
+	return slices.DeleteFunc(all, func(i Image) bool { return i.ID != id }), err
 }
 
 // named returns all images with a manifest.
@@ -217,17 +236,18 @@ func (s *Store) named(d digest.Digest) ([]Image, error) {
 // Resolve finds an image by what users write: name[:tag][@digest], or the
 // digest of manifest or config, of which a unique prefix is enough.
 func (s *Store) Resolve(ctx context.Context, ref string) (Image, error) {
-	if err := ctx.Err(); err != nil {
-		return Image{}, err
-	}
-	img, _, err := s.find(ref)
+	img, _, err := s.Find(ctx, ref)
 	return img, err
 }
 
 var idPattern = regexp.MustCompile(`^(sha256:)?[0-9a-f]{3,64}$`)
 
-// find prefers names to ids, as docker does.
-func (s *Store) find(ref string) (img Image, byID bool, err error) {
+// Find is Resolve that also tells an id from a name. It prefers names to ids,
+// as docker does.
+func (s *Store) Find(ctx context.Context, ref string) (img Image, byID bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return Image{}, false, err
+	}
 	named, nameErr := registry.ParseReference(ref)
 	if nameErr == nil {
 		if img, ok, err := s.findName(named); ok || err != nil {
@@ -275,7 +295,9 @@ func (s *Store) findID(prefix string) (Image, bool, error) {
 		}
 	}
 	for _, img := range found {
-		if img.Desc.Digest != found[0].Desc.Digest {
+		// One config may have several manifests: its layers compressed in
+		// several ways. They are one image.
+		if img.Desc.Digest != found[0].Desc.Digest && img.ID != found[0].ID {
 			return Image{}, false, fmt.Errorf("%s stands for several images, give more of the id: %w", prefix, ErrAmbiguous)
 		}
 	}
@@ -291,15 +313,49 @@ func (s *Store) unknown(ref string) error {
 	if err != nil {
 		return err
 	}
-	repository, _, _ := strings.Cut(ref, ":")
-	var near []string
+	var names []string
 	for _, img := range all {
-		if img.Name != "" && strings.HasPrefix(img.Name, repository+":") {
-			near = append(near, img.Name)
+		if img.Name != "" {
+			names = append(names, img.Name)
 		}
 	}
-	if len(near) > 0 {
-		return fmt.Errorf("%s: %w; there is %s", ref, ErrNotFound, strings.Join(near[:min(5, len(near))], ", "))
+	near := nearest(ref, names)
+	switch {
+	case len(near) == 0:
+		return fmt.Errorf("%s: %w; `strata images` lists them, `strata pull` fetches one", ref, ErrNotFound)
+	case repositoryOf(near[0]) == repositoryOf(ref):
+		return fmt.Errorf("%s: %w; there is %s", ref, ErrNotFound, strings.Join(near, ", "))
 	}
-	return fmt.Errorf("%s: %w; `strata images` lists them, `strata pull` fetches one", ref, ErrNotFound)
+	return fmt.Errorf("%s: %w; did you mean %s?", ref, ErrNotFound, strings.Join(near, ", "))
+}
+
+// maxNear is how many names a message proposes.
+const maxNear = 5
+
+// nearest returns the names whose repository is that of ref, or else those
+// that are spelled most like it.
+func nearest(ref string, names []string) []string {
+	best, found := max(2, len(repositoryOf(ref))/3), []string(nil)
+	for _, name := range names {
+		cost := min(
+			levenshtein.Distance(repositoryOf(ref), repositoryOf(name), nil),
+			levenshtein.Distance(repositoryOf(ref), path.Base(repositoryOf(name)), nil)+1,
+			levenshtein.Distance(ref, name, nil))
+		if cost < best {
+			best, found = cost, nil
+		}
+		if cost == best {
+			found = append(found, name)
+		}
+	}
+	return found[:min(maxNear, len(found))]
+}
+
+// repositoryOf is a name without tag and digest.
+func repositoryOf(name string) string {
+	name, _, _ = strings.Cut(name, "@")
+	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
+		return name[:i]
+	}
+	return name
 }

@@ -159,3 +159,28 @@ func TestPutNeedsTheManifest(t *testing.T) {
 		t.Errorf("err = %v", err)
 	}
 }
+
+// What is not there is answered with what is near it.
+func TestUnknownNames(t *testing.T) {
+	s := newSetup(t)
+	ctx := context.Background()
+	desc := s.localImage(t, amd64, "x")
+	for _, name := range []string{"debian:12", "debian:13", "registry.example/team/webserver:1", "alpine:3"} {
+		if _, err := s.Put(ctx, name, desc); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for ref, want := range map[string]string{
+		"debian:11":    "there is debian:12, debian:13",
+		"debain:12":    "did you mean debian:12",
+		"webserver":    "did you mean registry.example/team/webserver:1?",
+		"alpin:3":      "did you mean alpine:3?",
+		"nothing/like": "`strata images` lists them",
+	} {
+		_, err := s.Resolve(ctx, ref)
+		wantError(t, err, ref, want)
+		if !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: %v", ref, err)
+		}
+	}
+}
