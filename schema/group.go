@@ -14,6 +14,8 @@ import (
 	"cuelang.org/go/cue/load"
 	"cuelang.org/go/cue/parser"
 	"cuelang.org/go/mod/modfile"
+
+	"github.com/strata-build/strata/internal/nearest"
 )
 
 // cueModule is the directory that makes its parent the root of a module.
@@ -109,7 +111,7 @@ func (s *session) missing(arg, abs string) error {
 			names = append(names, entry.Name())
 		}
 	}
-	if best := nearest(filepath.Base(abs), names); best != "" {
+	if best := nearest.Name(filepath.Base(abs), names); best != "" {
 		e.Hint = fmt.Sprintf("did you mean %q?", filepath.Join(filepath.Dir(arg), best))
 	}
 	return e

@@ -7,6 +7,8 @@ import (
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/ast"
 	"cuelang.org/go/cue/errors"
+
+	"github.com/strata-build/strata/internal/nearest"
 )
 
 // incomplete records that v has no concrete value, and where one is missing.
@@ -115,7 +117,7 @@ func (d *decoder) missingParameter(w cue.Value) bool {
 			siblings = append(siblings, it.Selector().String())
 		}
 	}
-	if near := nearest(name, siblings); near != "" {
+	if near := nearest.Name(name, siblings); near != "" {
 		e.Hint = fmt.Sprintf("did you mean it by %s?", near)
 	} else {
 		e.Hint = "declared at " + d.position(declared[0].Pos()).String()

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/strata-build/strata/internal/nearest"
 )
 
 func TestLoadIsCancelled(t *testing.T) {
@@ -101,7 +103,7 @@ func TestSuggestions(t *testing.T) {
 		{"comand", ""}, {"cmds", "cmd"}, {"x", ""}, {"", ""}, {"evn", "env"}, {"cmd", ""},
 	}
 	for _, c := range cases {
-		if got := nearest(c.name, []string{"entrypoint", "cmd", "env"}); got != c.want {
+		if got := nearest.Name(c.name, []string{"entrypoint", "cmd", "env"}); got != c.want {
 			t.Errorf("%q is nearest to %q, want %q", c.name, got, c.want)
 		}
 	}

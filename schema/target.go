@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"cuelang.org/go/cue"
+
+	"github.com/strata-build/strata/internal/nearest"
 )
 
 // imagesPath is the field that holds a package's images.
@@ -264,7 +266,7 @@ func (p *program) noImages() *Error {
 					p.session.fileName(f.Filename), pk.inst.PkgName)
 			}
 		}
-		if best := nearest("images", labels); best != "" {
+		if best := nearest.Name("images", labels); best != "" {
 			e.Pos.File = p.session.fileName(pk.survey.top[best][0])
 			e.Hint = fmt.Sprintf("did you mean \"images\" by %q?", best)
 		}
