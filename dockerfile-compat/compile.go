@@ -20,13 +20,16 @@ import (
 type Request struct {
 	// Filename is the Dockerfile as the user named it, for messages. Dir is
 	// the directory that holds it; Text is its content where it is no file.
+	// Without both it is a file of the context.
 	Filename string
 	Dir      string
 	Text     []byte
-	// Context is the directory of the build context; URL is set instead where
-	// it is a git repository or a file behind http.
+	// Context is the directory of the build context. URL is set instead where
+	// it is a git repository, or an archive or a Dockerfile behind http;
+	// Archive where it is a file of this machine to be unpacked.
 	Context string
 	URL     string
+	Archive string
 	// Contexts are further build contexts by name, as docker writes them:
 	// a directory, docker-image://…, oci-layout://…, a URL, and target:… for
 	// another stage of the same Dockerfile.

@@ -12,7 +12,7 @@ import (
 // Error is a mistake in a Dockerfile, at its line.
 type Error struct {
 	File   string
-	Line   int
+	Line   int      // where the instruction begins
 	Source []string // the lines of the instruction
 	Err    error
 }
@@ -29,26 +29,16 @@ func (e *Error) Error() string {
 	if e.Line == 0 {
 		return fmt.Sprintf("%s: %s", e.File, e.message())
 	}
-	return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.message())
+	at := pointTo(e.message(), e.Source)
+	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line+at.line, at.column+1, e.message())
 }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
 // Render shows the error with the source and a caret, for terminals.
-func (e *Error) Render() string { return e.Error() + "\n" + excerpt(e.Line, e.Source) }
-
-// excerpt shows lines of a Dockerfile with a caret below the first.
-func excerpt(first int, lines []string) string {
-	var b strings.Builder
-	for i, line := range lines {
-		fmt.Fprintf(&b, "%5d | %s\n", first+i, line)
-		if i == 0 {
-			blank := line[:len(line)-len(strings.TrimLeft(line, " \t"))]
-			fmt.Fprintf(&b, "      | %s^\n", blank)
-		}
-	}
-	return b.String()
+func (e *Error) Render() string {
+	return e.Error() + "\n" + excerpt(e.Line, e.Source, pointTo(e.message(), e.Source))
 }
 
 // sourceError adds the place that BuildKit's error carries.

@@ -19,6 +19,7 @@ import (
 	"github.com/moby/buildkit/frontend/gateway/client"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/apicaps"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	fstypes "github.com/tonistiigi/fsutil/types"
@@ -59,8 +60,12 @@ const maxFile = 16 << 20
 func (g *gateway) BuildOpts() client.BuildOpts {
 	all := pb.Caps.CapSet(pb.Caps.All())
 	worker := client.WorkerInfo{Platforms: []ocispecs.Platform{g.buildPlatform()}}
+	var caps []*apicaps.PBCap
+	if _, ok := g.inputs[dockerui.DefaultLocalNameContext]; ok {
+		caps = gwpb.Caps.All() // that of inputs is the only one that is asked for
+	}
 	return client.BuildOpts{
-		Opts: g.opts, LLBCaps: all, Caps: gwpb.Caps.CapSet(nil), Product: "strata",
+		Opts: g.opts, LLBCaps: all, Caps: gwpb.Caps.CapSet(caps), Product: "strata",
 		Workers: []client.WorkerInfo{worker},
 	}
 }
@@ -91,18 +96,22 @@ func (g *gateway) Solve(_ context.Context, req client.SolveRequest) (*client.Res
 // localName returns the name of the local source that a definition is, or ""
 // for a definition of another kind.
 func localName(def *pb.Definition) (string, error) {
+	name := ""
 	for _, data := range def.Def {
 		var op pb.Op
 		if err := op.UnmarshalVT(data); err != nil {
 			return "", fmt.Errorf("read definition: %w", err)
 		}
-		if src := op.GetSource(); src != nil {
-			if name, ok := strings.CutPrefix(src.Identifier, "local://"); ok {
-				return name, nil
-			}
+		if op.Op == nil {
+			continue // the last one, which names the result
 		}
+		local, ok := strings.CutPrefix(op.GetSource().GetIdentifier(), "local://")
+		if !ok {
+			return "", nil
+		}
+		name = local
 	}
-	return "", nil
+	return name, nil
 }
 
 // ResolveImageConfig implements client.Client.

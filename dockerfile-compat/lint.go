@@ -36,7 +36,7 @@ func (w Warning) String() string {
 // Render shows the warning with the source, and what to do about it.
 func (w Warning) Render() string {
 	var b strings.Builder
-	b.WriteString(w.String() + "\n" + excerpt(w.Line, w.Source))
+	b.WriteString(w.String() + "\n" + excerpt(w.Line, w.Source, pointTo(w.Message, w.Source)))
 	for _, d := range w.Detail {
 		b.WriteString("      = " + d + "\n")
 	}

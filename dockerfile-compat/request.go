@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -31,25 +32,54 @@ func newGateway(req Request) (*gateway, error) {
 		locals: map[string]string{}, texts: map[string][]byte{}, stores: map[string]string{},
 		inputs: map[string]llb.State{}, targets: map[string]string{},
 	}
-	name := filepath.Base(req.Filename)
-	g.opts["filename"] = name
-	if req.Dir != "" {
-		g.locals[dockerui.DefaultLocalNameDockerfile] = req.Dir
-		g.opts["dockerfilekey"] = dockerui.DefaultLocalNameDockerfile
-	}
-	if req.Text != nil {
-		g.texts[dockerui.DefaultLocalNameDockerfile+"/"+name] = req.Text
-		g.opts["dockerfilekey"] = dockerui.DefaultLocalNameDockerfile
-	}
-	if req.URL != "" {
+	g.addDockerfile(req)
+	switch {
+	case req.URL != "":
 		g.opts["context"] = req.URL
-	} else if req.Context != "" {
+	case req.Archive != "":
+		g.addArchive(req)
+	case req.Context != "":
 		g.locals[dockerui.DefaultLocalNameContext] = req.Context
 	}
 	g.set("target", req.Target)
 	g.addArgs(req.Options)
 	g.addOptions(req)
 	return g, g.addContexts(req.Contexts)
+}
+
+// addDockerfile says where the Dockerfile is: in a directory or a text of its
+// own, or in the context.
+func (g *gateway) addDockerfile(req Request) {
+	name := filepath.Base(req.Filename)
+	g.opts["filename"] = name
+	if req.Dir == "" && req.Text == nil {
+		g.opts["filename"] = req.Filename
+		return
+	}
+	g.opts["dockerfilekey"] = dockerui.DefaultLocalNameDockerfile
+	if req.Dir != "" {
+		g.locals[dockerui.DefaultLocalNameDockerfile] = req.Dir
+	}
+	if req.Text != nil {
+		g.texts[dockerui.DefaultLocalNameDockerfile+"/"+name] = req.Text
+	}
+}
+
+// ArchiveLocal is the name of the local source that Archive is a file of.
+func (Request) ArchiveLocal() string { return "archive" }
+
+// addArchive makes an archive of this machine the context, unpacked as docker
+// does with one behind a URL. Ignore files have no say in it there, either.
+func (g *gateway) addArchive(req Request) {
+	name := filepath.Base(req.Archive)
+	g.locals[req.ArchiveLocal()] = filepath.Dir(req.Archive)
+	archive := llb.Local(req.ArchiveLocal(), llb.IncludePatterns([]string{name}), dockerui.WithInternalName("load build context"))
+	unpacked := llb.Scratch().File(
+		llb.Copy(archive, path.Join("/", name), "/", &llb.CopyInfo{AttemptUnpack: true}),
+		dockerui.WithInternalName("unpack build context"),
+	)
+	g.inputs[dockerui.DefaultLocalNameContext] = unpacked
+	g.inputs[dockerui.DefaultLocalNameDockerfile] = unpacked
 }
 
 func (g *gateway) set(key, value string) {

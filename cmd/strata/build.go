@@ -33,8 +33,6 @@ type buildOptions struct {
 	quiet        bool
 	jobs         int
 	allow        []string
-	secrets      []string
-	ssh          []string
 	dryRun       bool
 	check        bool
 }
@@ -68,8 +66,6 @@ func (a *app) buildCommand() *cobra.Command {
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print the image's id only")
 	f.IntVar(&o.jobs, "jobs", defaultJobs(), "steps to run at once")
 	f.StringArrayVar(&o.allow, "allow", nil, "permit network.host or security.insecure")
-	f.StringArrayVar(&o.secrets, "secret", nil, "id=NAME[,src=FILE|,env=VARIABLE]: a secret for the steps")
-	f.StringArrayVar(&o.ssh, "ssh", nil, "default|ID[=SOCKET|KEY]…: an SSH agent or keys for the steps")
 	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be built, and build nothing")
 	f.BoolVar(&o.check, "check", false, "check the build description, and build nothing")
 	return cmd
@@ -102,13 +98,14 @@ func (a *app) build(ctx context.Context, o *buildOptions) error {
 			return err
 		}
 		if o.dryRun {
-			return in.plan.Text(a.stdout)
+			return errors.Join(in.plan.Text(a.stdout), in.close())
 		}
 		req, err := a.request(o, in, outputs)
 		if err != nil {
-			return err
+			return errors.Join(err, in.close())
 		}
-		return a.runBuild(ctx, e, o, req, show, started)
+		err = a.runBuild(ctx, e, o, req, show, started)
+		return errors.Join(err, in.close())
 	})
 }
 

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/strata-build/strata/compiler"
 	dockerfilecompat "github.com/strata-build/strata/dockerfile-compat"
 	"github.com/strata-build/strata/runtime/engine"
 )
@@ -16,91 +18,163 @@ import (
 // convertOptions are the flags of `strata convert`.
 type convertOptions struct {
 	inputOptions
-	output string
-	name   string
+	output  string
+	name    string
+	pkg     string
+	context string
+	images  []string
 }
 
 func (a *app) convertCommand() *cobra.Command {
 	var o convertOptions
 	cmd := &cobra.Command{
-		Use:   "convert [DOCKERFILE]",
-		Short: "Turn a Dockerfile into CUE, and prove that it means the same",
+		Use:   "convert [DOCKERFILE|DIR|DIR/...]",
+		Short: "Turn Dockerfiles into CUE, and prove that it means the same",
 		Long: "Convert a Dockerfile (by default ./Dockerfile) to CUE. The result is compiled and compared\n" +
 			"with the Dockerfile: LLB and image config of every stage. What has no native form stays a\n" +
-			"Dockerfile inside of the CUE. If the two differ, nothing is written.",
+			"Dockerfile inside of the CUE. If the two differ, nothing is written.\n\n" +
+			"DIR/... converts all Dockerfiles below a directory to one CUE file, in which images that\n" +
+			"build on one another refer to each other.",
+		Example: "  strata convert Dockerfile -o app.cue\n" +
+			"  strata convert ./... -o app.cue --image registry.example.com/shop/base=base",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.file = "Dockerfile"
+			arg := dockerfileName
 			if len(args) > 0 {
-				o.file = args[0]
+				arg = args[0]
 			}
-			return a.convert(cmd.Context(), &o)
+			return a.convert(cmd.Context(), &o, arg)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVarP(&o.output, "output", "o", "", "the CUE file to write; `-` or nothing is standard output")
 	f.StringVar(&o.name, "name", "", "name of the image (default: the directory's)")
-	f.StringVar(&o.imageMetadata, "image-metadata", "", "JSON file of image references and their configs, instead of registries")
+	f.StringVar(&o.pkg, "package", "", "name of the CUE package (default: build)")
+	f.StringVar(&o.context, "context", "", "the build context (default: the Dockerfile's directory)")
+	f.StringArrayVar(&o.images, "image", nil, "NAME=DIR: the name by which Dockerfiles of a tree use the image of another")
+	f.StringArrayVar(&o.buildArgs, "build-arg", nil, "NAME=VALUE: an argument that the two are compared with as well")
+	f.StringSliceVar(&o.platforms, "platform", nil, "platforms that the two are compared for as well")
+	o.registerMetadata(f)
 	return cmd
 }
 
-func (a *app) convert(ctx context.Context, o *convertOptions) error {
-	run := func(e *engine.Engine) error {
-		conversion, err := a.convertFile(ctx, e, o)
+// convert converts what the argument names: a Dockerfile, that of a
+// directory, or a tree of them.
+func (a *app) convert(ctx context.Context, o *convertOptions, arg string) error {
+	if _, err := os.Stat(o.output); err == nil && o.output != "-" {
+		return misuse("%s is there already: remove it, or choose another -o", o.output)
+	}
+	convert := a.convertFile
+	if dir, ok := strings.CutSuffix(arg, "..."); ok {
+		convert, arg = a.convertTree, filepath.Clean("./"+dir)
+		if filepath.IsAbs(dir) {
+			arg = filepath.Clean(dir)
+		}
+	} else if len(o.images) > 0 {
+		return misuse("--image is for a tree of Dockerfiles, such as ./...")
+	}
+	return a.withMetadata(ctx, &o.inputOptions, func(e *engine.Engine) error {
+		opts, err := a.frontOptions(e, &o.inputOptions)
 		if err != nil {
 			return err
 		}
-		a.reportConversion(o.file, conversion)
-		if o.output == "" || o.output == "-" {
-			_, err := a.stdout.Write(conversion.CUE)
+		cue, err := convert(ctx, o, opts, arg)
+		if err != nil {
 			return err
 		}
-		if _, err := os.Stat(o.output); err == nil {
-			return misuse("%s is there already: remove it, or choose another -o", o.output)
+		if o.output == "" || o.output == "-" {
+			_, err := a.stdout.Write(cue)
+			return err
 		}
-		return writeFile(o.output, conversion.CUE)
-	}
-	if o.imageMetadata != "" {
-		return run(nil)
-	}
-	return a.withEngine(ctx, run)
+		return writeFile(o.output, cue)
+	})
 }
 
-func (a *app) convertFile(ctx context.Context, e *engine.Engine, o *convertOptions) (*dockerfilecompat.Conversion, error) {
-	meta, err := a.metaResolver(e, &o.inputOptions)
+// frontOptions are those of a compilation that nothing is built after.
+func (a *app) frontOptions(e *engine.Engine, o *inputOptions) (compiler.Options, error) {
+	meta, err := a.metaResolver(e, o)
 	if err != nil {
-		return nil, err
+		return compiler.Options{}, err
 	}
-	opts, err := a.compilerOptions(&o.inputOptions, meta)
-	if err != nil {
-		return nil, err
-	}
-	o.paths = []string{filepath.Dir(o.file)}
-	req, err := a.dockerfileRequest(&o.inputOptions, opts)
-	if err != nil {
-		return nil, err
-	}
-	file := ""
-	if o.output != "" && o.output != "-" {
-		if file, err = filepath.Abs(o.output); err != nil {
-			return nil, err
-		}
-	}
-	return dockerfilecompat.Convert(ctx, dockerfilecompat.ConvertRequest{Request: req, File: file, Name: o.name})
+	opts, err := a.compilerOptions(o, meta)
+	opts.Layouts = layouts{e, &recorder{}}
+	return opts, err
 }
 
-// reportConversion says what was lifted and what was kept, and why.
+// convertFile converts one Dockerfile.
+func (a *app) convertFile(ctx context.Context, o *convertOptions, opts compiler.Options, file string) ([]byte, error) {
+	if info, err := os.Stat(file); err == nil && info.IsDir() {
+		file = filepath.Join(file, dockerfileName)
+	}
+	abs, err := filepath.Abs(file)
+	if err != nil {
+		return nil, err
+	}
+	req := dockerfilecompat.ConvertRequest{Name: o.name, Package: o.pkg, Request: dockerfilecompat.Request{
+		Filename: file, Dir: filepath.Dir(abs), Context: o.context, Platforms: opts.Platforms, Options: opts,
+	}}
+	if req.Context == "" {
+		req.Context = req.Dir
+	}
+	if req.File, err = o.file(); err != nil {
+		return nil, err
+	}
+	c, err := dockerfilecompat.Convert(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	a.reportConversion(file, c)
+	return c.CUE, nil
+}
+
+// file is the CUE file that will be written, or "".
+func (o *convertOptions) file() (string, error) {
+	if o.output == "" || o.output == "-" {
+		return "", nil
+	}
+	return filepath.Abs(o.output)
+}
+
+// convertTree converts the Dockerfiles below a directory.
+func (a *app) convertTree(ctx context.Context, o *convertOptions, opts compiler.Options, dir string) ([]byte, error) {
+	if o.name != "" || o.context != "" {
+		return nil, misuse("--name and --context are for one Dockerfile; the images of a tree are called after their directories, which are their contexts")
+	}
+	names, err := pairs("--image", o.images)
+	if err != nil {
+		return nil, err
+	}
+	req := dockerfilecompat.TreeRequest{Dir: dir, Package: o.pkg, Names: names, Platforms: opts.Platforms, Options: opts}
+	if req.File, err = o.file(); err != nil {
+		return nil, err
+	}
+	c, err := dockerfilecompat.ConvertTree(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	for _, img := range c.Images {
+		a.reportConversion(filepath.Join(dir, img.Dockerfile), &img.Conversion)
+		for _, ref := range img.References {
+			fmt.Fprintf(a.stderr, "%s: the image %s is a reference now\n", filepath.Join(dir, img.Dockerfile), ref)
+		}
+	}
+	return c.CUE, nil
+}
+
+// reportConversion says of each stage whether it was lifted or kept, and why.
 func (a *app) reportConversion(file string, c *dockerfilecompat.Conversion) {
 	native := 0
 	for _, s := range c.Stages {
+		line, what := s.Line, fmt.Sprintf("became native steps (%s)", plural(s.Instructions, "instruction"))
 		switch {
 		case s.Left:
-			fmt.Fprintf(a.stderr, "%s:%d: stage %s is left out: %s\n", file, s.Line, s.Name, s.Reason)
+			what = "is left out: " + s.Reason
 		case !s.Native:
-			fmt.Fprintf(a.stderr, "%s:%d: stage %s stays a Dockerfile: %s\n", file, max(s.KeptLine, s.Line), s.Name, s.Reason)
+			line, what = max(s.KeptLine, s.Line), "stays a Dockerfile: "+s.Reason
 		default:
 			native++
 		}
+		fmt.Fprintf(a.stderr, "%s:%d: stage %s %s\n", file, line, s.Name, what)
 	}
 	fmt.Fprintf(a.stderr, "%s: %d of %d stages are native steps; %d builds were compared, and all are the same\n",
 		file, native, len(c.Stages), c.Compared)
@@ -108,35 +182,68 @@ func (a *app) reportConversion(file string, c *dockerfilecompat.Conversion) {
 
 // lint is `strata vet` and `--check` for a Dockerfile: BuildKit's rules.
 func (a *app) lint(ctx context.Context, o *inputOptions) error {
-	run := func(e *engine.Engine) error {
-		meta, err := a.metaResolver(e, o)
+	return a.withDockerfile(ctx, o, func(in *dockerfileInput) error {
+		var found findings
+		for _, target := range o.lintTargets() {
+			in.req.Target = target
+			warnings, err := dockerfilecompat.Lint(ctx, in.req)
+			for _, w := range warnings {
+				found.add(w.Render())
+			}
+			if err != nil {
+				fmt.Fprint(a.stderr, found.text())
+				return err
+			}
+		}
+		return a.reportFindings(&found)
+	})
+}
+
+// withDockerfile runs fn with a Dockerfile that is not built.
+func (a *app) withDockerfile(ctx context.Context, o *inputOptions, fn func(*dockerfileInput) error) error {
+	return a.withMetadata(ctx, o, func(e *engine.Engine) error {
+		opts, err := a.frontOptions(e, o)
 		if err != nil {
 			return err
 		}
-		opts, err := a.compilerOptions(o, meta)
+		in, err := a.openDockerfile(ctx, e, o, opts)
 		if err != nil {
 			return err
 		}
-		req, err := a.dockerfileRequest(o, opts)
-		if err != nil {
-			return err
+		return errors.Join(fn(in), in.close())
+	})
+}
+
+// lintTargets are the stages to check: "" is what the last one needs, and all
+// others.
+func (o *inputOptions) lintTargets() []string {
+	if len(o.targets) == 0 {
+		return []string{""}
+	}
+	return o.targets
+}
+
+// findings are what a check found, each once.
+type findings struct{ list []string }
+
+func (f *findings) add(text string) {
+	for _, known := range f.list {
+		if known == text {
+			return
 		}
-		warnings, err := dockerfilecompat.Lint(ctx, req)
-		for _, w := range warnings {
-			fmt.Fprint(a.stderr, w.Render())
-		}
-		if err != nil {
-			return err
-		}
-		if len(warnings) > 0 {
-			return &exitError{exitFailed, errors.New(plural(len(warnings), "warning"))}
-		}
+	}
+	f.list = append(f.list, text)
+}
+
+func (f *findings) text() string { return strings.Join(f.list, "") }
+
+// reportFindings shows what was found, which is a failure.
+func (a *app) reportFindings(f *findings) error {
+	fmt.Fprint(a.stderr, f.text())
+	if len(f.list) == 0 {
 		return nil
 	}
-	if o.imageMetadata != "" {
-		return run(nil)
-	}
-	return a.withEngine(ctx, run)
+	return &exitError{exitFailed, errors.New(plural(len(f.list), "warning"))}
 }
 
 func plural(n int, word string) string {

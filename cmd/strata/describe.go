@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/strata-build/strata/compiler"
 	"github.com/strata-build/strata/runtime/engine"
 	"github.com/strata-build/strata/schema"
 	"github.com/strata-build/strata/solver"
@@ -34,7 +36,10 @@ func (a *app) vetCommand() *cobra.Command {
 	f.StringVarP(&o.file, "file", "f", "", "the build description")
 	f.StringArrayVar(&o.set, "set", nil, "NAME=VALUE: set a @tag field of the CUE")
 	f.StringArrayVar(&o.buildArgs, "build-arg", nil, "NAME=VALUE: set an argument of the Dockerfile")
-	f.StringVar(&o.imageMetadata, "image-metadata", "", "JSON file of image references and their configs, instead of registries")
+	f.StringArrayVar(&o.targets, "target", nil, "stage of the Dockerfile to check, with those that it needs (default: all)")
+	f.StringSliceVar(&o.platforms, "platform", nil, "platform to check the Dockerfile for")
+	f.StringArrayVar(&o.contexts, "build-context", nil, "NAME=SOURCE: a further context of the Dockerfile")
+	o.registerMetadata(f)
 	return cmd
 }
 
@@ -180,27 +185,20 @@ func (a *app) planCommand() *cobra.Command {
 }
 
 func (a *app) plan(ctx context.Context, o *inputOptions, form string) error {
-	show := func(e *engine.Engine) error {
+	forms := map[string]func(*compiler.Plan, io.Writer) error{
+		"text": (*compiler.Plan).Text, "json": (*compiler.Plan).JSON, "dot": (*compiler.Plan).Dot, "llb": (*compiler.Plan).LLB,
+	}
+	show, ok := forms[form]
+	if !ok {
+		return misuse("--format %s is not known: it takes text, json, dot or llb", form)
+	}
+	return a.withMetadata(ctx, o, func(e *engine.Engine) error {
 		in, err := a.compile(ctx, e, o)
 		if err != nil {
 			return err
 		}
-		switch form {
-		case "text":
-			return in.plan.Text(a.stdout)
-		case "json":
-			return in.plan.JSON(a.stdout)
-		case "dot":
-			return in.plan.Dot(a.stdout)
-		case "llb":
-			return in.plan.LLB(a.stdout)
-		}
-		return misuse("--format %s is not known: it takes text, json, dot or llb", form)
-	}
-	if o.imageMetadata != "" {
-		return show(nil) // nothing else is needed: no store is touched
-	}
-	return a.withEngine(ctx, show)
+		return errors.Join(show(in.plan, a.stdout), in.close())
+	})
 }
 
 func (a *app) whyCommand() *cobra.Command {

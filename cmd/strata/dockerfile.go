@@ -4,29 +4,40 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
+
 	"github.com/strata-build/strata/compiler"
 	dockerfilecompat "github.com/strata-build/strata/dockerfile-compat"
+	"github.com/strata-build/strata/runtime/engine"
 )
 
-// compileDockerfile is the other front end: what `docker build` builds.
-func (a *app) compileDockerfile(ctx context.Context, o *inputOptions, opts compiler.Options) (*compiler.Plan, error) {
-	req, err := a.dockerfileRequest(o, opts)
-	if err != nil {
-		return nil, err
+// dockerfileInput is a Dockerfile with its context, and the reader of what is
+// not a directory of this machine.
+type dockerfileInput struct {
+	req    dockerfilecompat.Request
+	reader *engine.Reader // nil without a store
+}
+
+func (d *dockerfileInput) close() error {
+	if d.reader == nil {
+		return nil
 	}
+	return d.reader.Close()
+}
+
+// compileDockerfile is the other front end: what `docker build` builds.
+func (a *app) compileDockerfile(ctx context.Context, in *dockerfileInput, targets []string) (*compiler.Plan, error) {
 	plan := &compiler.Plan{}
-	targets := o.targets
 	if len(targets) == 0 {
 		targets = []string{""}
 	}
 	for _, target := range targets {
-		req.Target = target
-		res, err := dockerfilecompat.Compile(ctx, req)
+		in.req.Target = target
+		res, err := dockerfilecompat.Compile(ctx, in.req)
 		if res != nil {
 			for _, w := range res.Warnings {
 				fmt.Fprintf(a.stderr, "warning: %s\n", w)
@@ -40,83 +51,130 @@ func (a *app) compileDockerfile(ctx context.Context, o *inputOptions, opts compi
 	return plan, nil
 }
 
-// dockerfileRequest finds the Dockerfile and its context as docker does: the
-// argument is the context; -f is the Dockerfile, by default the one in the
-// context; `-` is a Dockerfile on standard input, without a context.
-func (a *app) dockerfileRequest(o *inputOptions, opts compiler.Options) (dockerfilecompat.Request, error) {
-	req := dockerfilecompat.Request{Options: opts, Platforms: opts.Platforms}
+// openDockerfile finds the Dockerfile and its context as docker does. The
+// context is a directory, a URL, or standard input: an archive there is the
+// context, and anything else the Dockerfile of an empty one. -f is the
+// Dockerfile: a file of this machine where the context is a directory, one of
+// the context where it is none, a URL, or `-` for standard input.
+func (a *app) openDockerfile(ctx context.Context, e *engine.Engine, o *inputOptions, opts compiler.Options) (*dockerfileInput, error) {
 	if len(o.set) > 0 {
-		return req, misuse("--set is for CUE; a Dockerfile takes --build-arg")
+		return nil, misuse("--set is for CUE; a Dockerfile takes --build-arg")
 	}
+	in := &dockerfileInput{req: dockerfilecompat.Request{Filename: o.file, Options: opts, Platforms: opts.Platforms}}
 	var err error
-	if req.Contexts, err = pairs("--build-context", o.contexts); err != nil {
-		return req, err
+	if in.req.Contexts, err = pairs("--build-context", o.contexts); err != nil {
+		return nil, err
 	}
-	dir := "."
-	if len(o.paths) > 0 {
-		dir = o.paths[0]
+	if e != nil {
+		if in.reader, err = a.newReader(e, o, opts); err != nil {
+			return nil, err
+		}
+		in.req.Remote = in.reader
 	}
-	if dir == "-" {
-		req.Filename, req.Text, err = a.dockerfileFromStdin()
-		return req, err
+	if err := a.findContext(ctx, e, o, in); err != nil {
+		return nil, errors.Join(err, in.close())
 	}
-	if isURL(dir) {
-		req.URL, req.Filename = dir, o.file
-		return req, nil
-	}
-	return req, a.localDockerfile(o, dir, &req)
+	return in, nil
 }
 
-func (a *app) dockerfileFromStdin() (string, []byte, error) {
-	text, err := io.ReadAll(a.stdin)
+// newReader reads contexts elsewhere with the secrets and agents of the build.
+func (a *app) newReader(e *engine.Engine, o *inputOptions, opts compiler.Options) (*engine.Reader, error) {
+	secrets, err := a.parseSecrets(o.secrets)
 	if err != nil {
-		return "", nil, fmt.Errorf("read standard input: %w", err)
+		return nil, err
 	}
-	return "Dockerfile", text, nil
+	agents, err := a.parseAgents(o.ssh)
+	if err != nil {
+		return nil, err
+	}
+	return e.NewReader(engine.Request{Meta: opts.Meta, Secrets: secrets, Agents: agents}), nil
 }
 
-// localDockerfile fills in a context directory and the Dockerfile for it.
-func (a *app) localDockerfile(o *inputOptions, dir string, req *dockerfilecompat.Request) (err error) {
-	info, err := os.Stat(dir)
-	if err != nil {
+// findContext fills in the context and where its Dockerfile is.
+func (a *app) findContext(ctx context.Context, e *engine.Engine, o *inputOptions, in *dockerfileInput) error {
+	arg := o.contextArg()
+	switch info, err := os.Stat(arg); {
+	case arg == "-":
+		if err := a.contextFromStdin(e, o, in); err != nil {
+			return err
+		}
+	case err == nil && info.IsDir():
+		if in.req.Context, err = filepath.Abs(arg); err != nil {
+			return err
+		}
+	case isURL(arg):
+		in.req.URL = arg
+	case err != nil:
 		return fmt.Errorf("build context: %w", err)
+	default:
+		return misuse("%s is no directory: give the build context, and the Dockerfile with -f", arg)
 	}
-	if !info.IsDir() {
-		return misuse("%s is no directory: give the build context, and the Dockerfile with -f", dir)
+	if in.req.Text != nil {
+		return nil
 	}
-	if req.Context, err = filepath.Abs(dir); err != nil {
+	return a.findDockerfile(ctx, arg, o.file, in)
+}
+
+// contextArg is the context that the command line names.
+func (o *inputOptions) contextArg() string {
+	if len(o.paths) == 0 {
+		return "."
+	}
+	return o.paths[0]
+}
+
+// findDockerfile says where the Dockerfile is: nothing is to be said where it
+// is in a context that is no directory.
+func (a *app) findDockerfile(ctx context.Context, arg, file string, in *dockerfileInput) (err error) {
+	req := &in.req
+	switch {
+	case file == "-":
+		req.Filename = dockerfileName
+		req.Text, err = a.stdinText()
 		return err
-	}
-	if o.file == "-" {
-		req.Filename, req.Text, err = a.dockerfileFromStdin()
+	case isHTTP(file):
+		req.Filename = dockerfileName
+		req.Text, err = download(ctx, in.reader, file)
 		return err
-	}
-	req.Filename = o.file
-	if o.file == "" {
-		req.Filename = filepath.Join(dir, "Dockerfile")
+	case req.Context == "" && !filepath.IsAbs(file):
+		return nil
+	case file == "":
+		req.Filename = filepath.Join(arg, dockerfileName)
 	}
 	abs, err := filepath.Abs(req.Filename)
 	if err != nil {
 		return err
 	}
 	req.Dir = filepath.Dir(abs)
-	if _, err := os.Stat(abs); errors.Is(err, os.ErrNotExist) && o.file == "" && !exists(filepath.Join(dir, "dockerfile")) {
-		return fmt.Errorf("%s holds neither CUE files nor a Dockerfile: name one with -f", dir)
+	if file == "" && !exists(abs) && !exists(filepath.Join(req.Dir, strings.ToLower(dockerfileName))) {
+		return fmt.Errorf("%s holds neither CUE files nor a Dockerfile: name one with -f", arg)
 	}
 	return nil
 }
+
+const dockerfileName = "Dockerfile"
 
 func exists(name string) bool {
 	_, err := os.Stat(name)
 	return err == nil
 }
 
+// remote reports whether the context, or the Dockerfile, has to be fetched or
+// unpacked before it can be read, which takes a store.
+func (a *app) remote(o *inputOptions) (bool, error) {
+	arg := o.contextArg()
+	if arg == "-" {
+		return a.stdinIsArchive()
+	}
+	return isHTTP(o.file) || isURL(arg) && !exists(arg), nil
+}
+
 // isURL tells contexts elsewhere from directories.
 func isURL(arg string) bool {
-	for _, prefix := range []string{"https://", "http://", "git://", "ssh://", "git@", "github.com/"} {
-		if strings.HasPrefix(arg, prefix) {
-			return true
-		}
-	}
-	return false
+	_, isGit, _ := dfgitutil.ParseGitRef(arg)
+	return isGit || isHTTP(arg)
+}
+
+func isHTTP(arg string) bool {
+	return strings.HasPrefix(arg, "https://") || strings.HasPrefix(arg, "http://")
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -40,6 +41,8 @@ type inputOptions struct {
 	noCacheFilters []string
 	pull           bool
 	imageMetadata  string
+	secrets        []string
+	ssh            []string
 }
 
 func (o *inputOptions) register(f *pflag.FlagSet) {
@@ -57,13 +60,37 @@ func (o *inputOptions) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.noCache, "no-cache", false, "run every step again")
 	f.StringSliceVar(&o.noCacheFilters, "no-cache-filter", nil, "run the steps of these images or stages again")
 	f.BoolVar(&o.pull, "pull", false, "look for newer base images in their registries")
+	o.registerMetadata(f)
+	f.StringArrayVar(&o.secrets, "secret", nil, "id=NAME[,src=FILE|,env=VARIABLE]: a secret for the steps")
+	f.StringArrayVar(&o.ssh, "ssh", nil, "default|ID[=SOCKET|KEY]…: an SSH agent or keys for the steps")
+}
+
+func (o *inputOptions) registerMetadata(f *pflag.FlagSet) {
 	f.StringVar(&o.imageMetadata, "image-metadata", "", "JSON file of image references and their configs, instead of registries")
 }
 
-// input is what was read and compiled.
+// withMetadata runs fn with an open engine, or with none where
+// --image-metadata answers for registries and nothing has to be fetched: then
+// no store is touched.
+func (a *app) withMetadata(ctx context.Context, o *inputOptions, fn func(*engine.Engine) error) error {
+	if o.imageMetadata == "" {
+		return a.withEngine(ctx, fn)
+	}
+	remote, err := a.remote(o)
+	if err != nil {
+		return err
+	}
+	if remote {
+		return a.withEngine(ctx, fn)
+	}
+	return fn(nil)
+}
+
+// input is what was read and compiled. It is to be closed after the build.
 type input struct {
-	plan *compiler.Plan
-	meta llb.ImageMetaResolver
+	plan  *compiler.Plan
+	meta  llb.ImageMetaResolver
+	close func() error
 }
 
 // compile reads the build description and compiles it. e may be nil: base
@@ -83,11 +110,18 @@ func (a *app) compile(ctx context.Context, e *engine.Engine, o *inputOptions) (*
 	}
 	if src.dockerfile {
 		opts.Layouts = layouts{e, &recorder{}}
-		plan, err := a.compileDockerfile(ctx, o, opts)
-		return &input{plan: plan, meta: meta}, err
+		in, err := a.openDockerfile(ctx, e, o, opts)
+		if err != nil {
+			return nil, err
+		}
+		plan, err := a.compileDockerfile(ctx, in, o.targets)
+		if err != nil {
+			return nil, errors.Join(err, in.close())
+		}
+		return &input{plan: plan, meta: meta, close: in.close}, nil
 	}
 	plan, err := a.compileCUE(ctx, e, o, src.args, opts)
-	return &input{plan: plan, meta: meta}, err
+	return &input{plan: plan, meta: meta, close: func() error { return nil }}, err
 }
 
 // compileCUE loads and compiles CUE, unless the plan is known.
@@ -140,6 +174,9 @@ func (o *inputOptions) locate() (located, error) {
 	paths := o.paths
 	if len(paths) == 0 {
 		paths = []string{"."}
+	}
+	if len(paths) == 1 && (paths[0] == "-" || isURL(paths[0]) && !exists(paths[0])) {
+		return located{dockerfile: true}, nil
 	}
 	if len(paths) == 1 && isDockerfile(paths[0]) {
 		o.file, o.paths = paths[0], []string{filepath.Dir(paths[0])}

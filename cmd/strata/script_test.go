@@ -30,9 +30,11 @@ func TestScripts(t *testing.T) {
 		busybox := testimage.Busybox(t)
 		testscript.Run(t, testscript.Params{
 			Dir: "testdata/script/build", RequireExplicitExec: true, UpdateScripts: os.Getenv("UPDATE") != "",
+			Cmds: scriptCommands(),
 			Setup: func(env *testscript.Env) error {
 				host := testimage.Registry(t)
 				env.Setenv("REGISTRY", host)
+				env.Setenv("WEB", serveHTTP(t, env.WorkDir))
 				env.Setenv("BUSYBOX", testimage.Push(t, host, "busybox:1", busybox))
 				env.Setenv("STRATA_ROOT", t.TempDir()) // outside of the build contexts
 				env.Setenv("HOME", env.WorkDir)

@@ -210,6 +210,7 @@ func (e *Engine) workerOptions(req Request) (worker.Options, error) {
 	}
 	opt.Git = gitsource.New(gitsource.Options{
 		Dir: dir("git"), Lock: e.Records().Lock, Secret: worker.SecretFunc(req.Secrets, gitsource.ErrNoSecret), Env: e.opt.Env,
+		SSHAgent: e.agentSocket(req.Agents),
 	})
 	opt.HTTP = httpsource.New(httpsource.Options{
 		Blobs: httpBlobs{e.Store}, Records: httpRecords{e.Store}, Transport: e.opt.Transport,

@@ -63,12 +63,21 @@ func (r *execRun) bindFile(mt *mounted, name string) error {
 	return nil
 }
 
-// serveAgent listens on a socket and connects each client to the agent, until
-// the run ends.
+// serveAgent listens on a socket until the run ends.
 func (r *execRun) serveAgent(ctx context.Context, id, name string) error {
+	stop, err := listenAgent(ctx, r.w.opt.Agents, id, name)
+	if err == nil {
+		r.onClose(stop)
+	}
+	return err
+}
+
+// listenAgent listens on a socket and connects each client to the agent, until
+// it is stopped.
+func listenAgent(ctx context.Context, agents Agents, id, name string) (stop func() error, err error) {
 	l, err := net.Listen("unix", name)
 	if err != nil {
-		return fmt.Errorf("listen for the ssh agent: %w", err)
+		return nil, fmt.Errorf("listen for the ssh agent: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -78,22 +87,21 @@ func (r *execRun) serveAgent(ctx context.Context, id, name string) error {
 			if err != nil {
 				return // closed below
 			}
-			wg.Go(func() { r.forwardAgent(ctx, id, c) })
+			wg.Go(func() { forwardAgent(ctx, agents, id, c) })
 		}
 	})
-	r.onClose(func() error {
+	return func() error {
 		cancel()
 		err := l.Close()
 		wg.Wait()
 		return err
-	})
-	return nil
+	}, nil
 }
 
 // forwardAgent connects one client. A client that cannot be connected sees
 // its connection closed, as with any agent that went away.
-func (r *execRun) forwardAgent(ctx context.Context, id string, client net.Conn) {
-	agent, err := r.w.opt.Agents.Agent(ctx, id)
+func forwardAgent(ctx context.Context, agents Agents, id string, client net.Conn) {
+	agent, err := agents.Agent(ctx, id)
 	if err != nil {
 		client.Close()
 		return
@@ -109,4 +117,22 @@ func (r *execRun) forwardAgent(ctx context.Context, id string, client net.Conn) 
 	wg.Go(func() { pump(agent, client) })
 	wg.Go(func() { pump(client, agent) })
 	wg.Wait()
+}
+
+// AgentSocket makes a socket in dir behind which an agent answers, for
+// programs of this machine such as git's ssh.
+func AgentSocket(ctx context.Context, agents Agents, id, dir string) (socket string, stop func() error, err error) {
+	var probe io.Closer
+	if err = ErrNoSecret; agents != nil {
+		probe, err = agents.Agent(ctx, id)
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("ssh agent %q: %w; forward one with --ssh %s", id, err, id)
+	}
+	if err := probe.Close(); err != nil {
+		return "", nil, fmt.Errorf("ssh agent %q: %w", id, err)
+	}
+	socket = filepath.Join(dir, "agent.sock")
+	stop, err = listenAgent(ctx, agents, id, socket)
+	return socket, stop, err
 }
