@@ -3,15 +3,14 @@ package network
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
-	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
@@ -68,7 +67,7 @@ func (u *userStack) forwardTCP(r *tcp.ForwarderRequest) {
 		r.Complete(true)
 		return
 	}
-	ctx, cancel := u.context(dialTimeout)
+	ctx, cancel := context.WithTimeout(u.ctx, dialTimeout)
 	defer cancel()
 	out, err := new(net.Dialer).DialContext(ctx, "tcp", to.String())
 	if err != nil {
@@ -83,22 +82,7 @@ func (u *userStack) forwardTCP(r *tcp.ForwarderRequest) {
 		return
 	}
 	ep.SocketOptions().SetKeepAlive(true)
-	go u.relay(gonet.NewTCPConn(&wq, ep), out, pumpStream)
-}
-
-// context ends with the network or after d.
-func (u *userStack) context(d time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	stop := make(chan struct{})
-	go func() {
-		select {
-		case <-u.done:
-			cancel()
-		case <-stop:
-		}
-	}()
-	var once sync.Once
-	return ctx, func() { once.Do(func() { close(stop) }); cancel() }
+	go relay(u.ctx, gonet.NewTCPConn(&wq, ep), out, pumpStream)
 }
 
 // halfCloser is a connection whose two directions end apart.
@@ -107,23 +91,20 @@ type halfCloser interface {
 	CloseWrite() error
 }
 
-// relay copies both ways with pump, until both have ended or the network is
-// closed.
-func (u *userStack) relay(inner, outer net.Conn, pump func(dst, src net.Conn)) {
-	ended := make(chan struct{})
-	go func() {
-		select {
-		case <-u.done:
-		case <-ended:
-		}
+// relay copies both ways with pump, until both have ended or ctx has.
+func relay(ctx context.Context, inner, outer net.Conn, pump func(dst, src net.Conn)) {
+	both := func() {
 		inner.Close()
 		outer.Close()
-	}()
+	}
+	stop := context.AfterFunc(ctx, both)
 	var wg sync.WaitGroup
 	wg.Go(func() { pump(outer, inner) })
 	wg.Go(func() { pump(inner, outer) })
 	wg.Wait()
-	close(ended)
+	if stop() {
+		both()
+	}
 }
 
 // pumpStream copies one direction and passes its end on.
@@ -131,12 +112,21 @@ func pumpStream(dst, src net.Conn) {
 	_, err := io.Copy(dst, src)
 	half, ok := dst.(halfCloser)
 	if err != nil || !ok {
-		dst.Close()
+		closeConn(dst, err)
 		return
 	}
-	if half.CloseWrite() != nil {
-		dst.Close()
+	if err := half.CloseWrite(); err != nil {
+		closeConn(dst, err)
 	}
+}
+
+// closeConn closes a connection, and after an error resets it, so that its
+// peer does not take the break for the end of the data.
+func closeConn(c net.Conn, err error) {
+	if tcp, ok := c.(*net.TCPConn); ok && err != nil {
+		_ = tcp.SetLinger(0) // a socket that is closed already needs none
+	}
+	c.Close()
 }
 
 func (u *userStack) forwardUDP(r *udp.ForwarderRequest) {
@@ -154,7 +144,7 @@ func (u *userStack) forwardUDP(r *udp.ForwarderRequest) {
 		out.Close()
 		return
 	}
-	go u.relay(gonet.NewUDPConn(&wq, ep), out, pumpDatagrams)
+	go relay(u.ctx, gonet.NewUDPConn(&wq, ep), out, pumpDatagrams)
 }
 
 // pumpDatagrams copies one direction until the flow has been silent for
@@ -175,16 +165,19 @@ func pumpDatagrams(dst, src net.Conn) {
 	}
 }
 
-// Dial connects to a port inside of a private network, from GatewayIP. It is
-// how ports are published.
-func (n *Namespace) Dial(ctx context.Context, network string, port uint16) (net.Conn, error) {
+// Dial connects to a TCP port inside of a private network, from GatewayIP, or
+// with IPv6 where the namespace has it and the port is closed for IPv4.
+func (n *Namespace) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 	if n.stack == nil {
-		return nil, errors.New("dial into network: it is not private")
+		return nil, ErrNotPrivate
 	}
-	remote := tcpip.FullAddress{NIC: nic, Addr: addressOf(AddressIP), Port: port}
-	local := tcpip.FullAddress{NIC: nic, Addr: addressOf(GatewayIP)}
-	if network == "udp" {
-		return gonet.DialUDP(n.stack.stack, &local, &remote, header.IPv4ProtocolNumber)
+	var errs []error
+	for _, w := range n.stack.ways() {
+		conn, err := gonet.DialTCPWithBind(ctx, n.stack.stack, w.from(), w.to(port), w.protocol)
+		if err == nil {
+			return conn, nil
+		}
+		errs = append(errs, fmt.Errorf("dial %s: %w", netip.AddrPortFrom(w.peer, port), err))
 	}
-	return gonet.DialTCPWithBind(ctx, n.stack.stack, local, remote, header.IPv4ProtocolNumber)
+	return nil, errors.Join(errs...)
 }

@@ -16,6 +16,9 @@
 // addresses and link-local ones (the metadata services of clouds live
 // there).
 //
+// A published port goes the other way: a socket of the host's, whose
+// connections and datagrams the stack carries into the namespace.
+//
 // Names are resolved by relaying DNS messages, as they are, from
 // NameserverIP to the host's own resolvers, so that a resolver that listens
 // on the host's loopback works too.
@@ -43,6 +46,8 @@ const (
 	None
 	// Host is the network of the host.
 	Host
+	// joined is the network of another container.
+	joined
 )
 
 // Addresses inside of a private namespace. They are those of QEMU's and
@@ -191,6 +196,19 @@ func (p *Provider) private() (*Namespace, error) {
 		return nil, errors.Join(fmt.Errorf("start user-mode network: %w", err), dev.Close(), ns.Close())
 	}
 	return &Namespace{mode: Private, ns: ns, stack: s, conf: p.resolv.text(nameservers(len(p.resolv.servers)))}, nil
+}
+
+// Join opens the network of a running process, for a container that shares
+// another's. Its ResolvConf is empty: the files of the other one hold for both.
+// Close gives up no more than the descriptor. The process must be one that the
+// caller may trace: an ordinary user's lies in a user namespace, which the
+// caller has to be in.
+func (p *Provider) Join(pid int) (*Namespace, error) {
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		return nil, fmt.Errorf("join network of process %d: %w", pid, err)
+	}
+	return &Namespace{mode: joined, ns: ns}, nil
 }
 
 // nameservers are the addresses that stand for n resolvers of the host.

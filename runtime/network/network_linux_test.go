@@ -10,11 +10,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -235,24 +233,7 @@ func TestNamesResolveThroughALoopbackResolver(t *testing.T) {
 func TestDialIntoTheNamespace(t *testing.T) {
 	testenv.Root(t)
 	n := private(t, Options{})
-	var server net.Listener
-	err := inside(t, n.NS(), func() error {
-		s, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(unix.Bind(s, &unix.SockaddrInet4{Port: 80}), unix.Listen(s, 8)); err != nil {
-			return err
-		}
-		f := os.NewFile(uintptr(s), "listener")
-		defer f.Close()
-		server, err = net.FileListener(f)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
+	server := listenInside(t, n, unix.AF_INET, 80)
 	peer := make(chan string, 1)
 	go func() {
 		c, err := server.Accept()
@@ -263,7 +244,7 @@ func TestDialIntoTheNamespace(t *testing.T) {
 		defer c.Close()
 		peer <- c.RemoteAddr().(*net.TCPAddr).IP.String()
 	}()
-	c, err := n.Dial(t.Context(), "tcp", 80)
+	c, err := n.Dial(t.Context(), 80)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,49 +283,11 @@ func TestNoneHasLoopbackOnly(t *testing.T) {
 // TestUnprivileged runs the veth variant in a user namespace of an ordinary
 // user, who cannot open /dev/net/tun here.
 func TestUnprivileged(t *testing.T) {
-	if os.Getenv("NETWORK_TEST_CHILD") != "" {
-		dev, ns := &device{}, (*os.File)(nil)
-		ns, dev, err := newVethNamespace(false, errors.New("not tried"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := newUserStack(dev, nil, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		n := &Namespace{mode: Private, ns: ns, stack: s}
-		defer n.Close()
-		checkTCP(t, n)
+	if !isChild() {
+		runChild(t, "unshare", "--user", "--map-root-user")
 		return
 	}
-	testenv.Root(t)
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The test binary lies where an ordinary user cannot read it.
-	dir := t.TempDir()
-	for d := dir; d != "/"; d = filepath.Dir(d) {
-		if err := os.Chmod(d, 0o755|os.ModeSticky&fileMode(t, d)|0o777&fileMode(t, d)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	data, err := os.ReadFile(self)
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := filepath.Join(dir, "network.test")
-	if err := os.WriteFile(name, data, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("unshare", "--user", "--map-root-user", name, "-test.run=^TestUnprivileged$", "-test.v")
-	cmd.Env = append(os.Environ(), "NETWORK_TEST_CHILD=1")
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: TestUnprivileged") {
-		t.Errorf("as an ordinary user: %v\n%s", err, out)
-	}
+	checkTCP(t, privateVeth(t, false))
 }
 
 func fileMode(t *testing.T, name string) os.FileMode {
@@ -364,6 +307,21 @@ func TestResolvConf(t *testing.T) {
 	}
 	if got := string(c.text(nameservers(2))); got != "options ndots:2\nnameserver 10.0.2.3\nnameserver 10.0.2.4\n" {
 		t.Errorf("text is %q", got)
+	}
+}
+
+func TestDNSOfTheCommandLine(t *testing.T) {
+	const conf = "domain example.test\noptions ndots:2\nnameserver 10.0.2.3\n"
+	servers := []netip.Addr{netip.MustParseAddr("192.0.2.53"), netip.IPv6Loopback()}
+	for want, dns := range map[string]DNS{
+		conf: {},
+		"domain example.test\noptions ndots:2\nnameserver 192.0.2.53\nnameserver ::1\n": {Servers: servers},
+		"options ndots:2\nsearch a.test b.test\nnameserver 10.0.2.3\n":                  {Search: []string{"a.test", "b.test"}},
+		"domain example.test\noptions timeout:1 attempts:1\nnameserver 10.0.2.3\n":      {Options: []string{"timeout:1", "attempts:1"}},
+	} {
+		if got := string(dns.ResolvConf([]byte(conf))); got != want {
+			t.Errorf("%+v gives %q, want %q", dns, got, want)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package network
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -32,6 +33,38 @@ func parseResolvConf(text string) resolvConf {
 		}
 	}
 	return c
+}
+
+// DNS is what a container's command line says of resolving names.
+type DNS struct {
+	Servers []netip.Addr
+	Search  []string
+	Options []string
+}
+
+// ResolvConf puts d in place of what resolv.conf(5) says in text. What d does
+// not name stays.
+func (d DNS) ResolvConf(text []byte) []byte {
+	c := parseResolvConf(string(text))
+	servers := c.addrs()
+	if len(d.Servers) > 0 {
+		servers = d.Servers
+	}
+	c.replace("options", d.Options)
+	c.replace("search", d.Search)
+	return c.text(servers)
+}
+
+// replace puts one line in place of those with a keyword; "search" and
+// "domain" are one.
+func (c *resolvConf) replace(keyword string, values []string) {
+	if len(values) == 0 {
+		return
+	}
+	c.rest = slices.DeleteFunc(c.rest, func(line string) bool {
+		return strings.HasPrefix(line, keyword) || keyword == "search" && strings.HasPrefix(line, "domain")
+	})
+	c.rest = append(c.rest, keyword+" "+strings.Join(values, " "))
 }
 
 // maxServers is how many nameservers libc looks at (MAXNS).

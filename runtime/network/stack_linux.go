@@ -1,6 +1,7 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -25,7 +26,30 @@ type userStack struct {
 	stack     *stack.Stack
 	dev       *device
 	resolvers []netip.AddrPort
-	done      chan struct{} // closed by Close: what is still relayed ends
+	v6        bool
+	ctx       context.Context // ends with Close: what is still relayed does too
+	end       context.CancelFunc
+}
+
+// way is a pair of addresses that lead into the namespace: ours and its own.
+type way struct {
+	protocol  tcpip.NetworkProtocolNumber
+	own, peer netip.Addr
+}
+
+// ways are those of a namespace, in the order in which they are tried.
+func (u *userStack) ways() []way {
+	ways := []way{{ipv4.ProtocolNumber, GatewayIP, AddressIP}}
+	if u.v6 {
+		ways = append(ways, way{ipv6.ProtocolNumber, gateway6IP, address6IP})
+	}
+	return ways
+}
+
+func (w way) from() tcpip.FullAddress { return tcpip.FullAddress{NIC: nic, Addr: addressOf(w.own)} }
+
+func (w way) to(port uint16) tcpip.FullAddress {
+	return tcpip.FullAddress{NIC: nic, Addr: addressOf(w.peer), Port: port}
 }
 
 func newUserStack(dev *device, resolvers []netip.AddrPort, v6 bool) (*userStack, error) {
@@ -38,18 +62,20 @@ func newUserStack(dev *device, resolvers []netip.AddrPort, v6 bool) (*userStack,
 		},
 		HandleLocal: false,
 	})
-	u := &userStack{stack: s, dev: dev, resolvers: resolvers, done: make(chan struct{})}
-	if err := u.attach(v6); err != nil {
+	u := &userStack{stack: s, dev: dev, resolvers: resolvers, v6: v6}
+	u.ctx, u.end = context.WithCancel(context.Background())
+	u.forward() // before the first packet can come
+	if err := u.attach(); err != nil {
+		u.end()
 		s.Destroy()
 		return nil, err
 	}
-	u.forward()
 	return u, nil
 }
 
 // attach connects the device. The NIC is promiscuous and may spoof: it
 // answers for every address of the world.
-func (u *userStack) attach(v6 bool) error {
+func (u *userStack) attach() error {
 	fd := int(u.dev.file.Fd())
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return fmt.Errorf("set device non-blocking: %w", err)
@@ -78,14 +104,14 @@ func (u *userStack) attach(v6 bool) error {
 		{Destination: header.IPv4EmptySubnet, NIC: nic},
 		{Destination: header.IPv6EmptySubnet, NIC: nic},
 	})
-	return u.addresses(v6)
+	return u.addresses()
 }
 
-func (u *userStack) addresses(v6 bool) error {
-	own := []netip.Addr{GatewayIP, NameserverIP}
-	peers := []netip.Addr{AddressIP}
-	if v6 {
-		own, peers = append(own, gateway6IP), append(peers, address6IP)
+func (u *userStack) addresses() error {
+	own := []netip.Addr{NameserverIP}
+	var peers []netip.Addr
+	for _, w := range u.ways() {
+		own, peers = append(own, w.own), append(peers, w.peer)
 	}
 	for _, addr := range own {
 		a := tcpip.ProtocolAddress{Protocol: protocolOf(addr), AddressWithPrefix: addressOf(addr).WithPrefix()}
@@ -121,7 +147,7 @@ func (u *userStack) tune() {
 
 // Close cuts all connections and closes the device.
 func (u *userStack) Close() error {
-	close(u.done)
+	u.end()
 	u.stack.Destroy()
 	if err := u.dev.Close(); err != nil {
 		return fmt.Errorf("close network device: %w", err)
