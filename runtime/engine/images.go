@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/containerd/platforms"
@@ -49,6 +50,19 @@ func (f ImageFacts) Created() time.Time {
 
 // Unique is the part of the size that no other image has.
 func (f ImageFacts) Unique() int64 { return f.Size - f.Shared }
+
+// StoredSize is the size of the images' layers, each counted once.
+func StoredSize(images []ImageFacts) int64 {
+	all := map[digest.Digest]int64{}
+	for _, f := range images {
+		maps.Copy(all, f.layers)
+	}
+	var sum int64
+	for _, size := range all {
+		sum += size
+	}
+	return sum
+}
 
 // ImageList describes all images, one entry for each name.
 func (e *Engine) ImageList(ctx context.Context) ([]ImageFacts, error) {
