@@ -63,9 +63,10 @@ func (a *app) addCommands(root *cobra.Command) {
 		}
 	}
 	add("build", a.buildCommand(), a.vetCommand(), a.fmtCommand(), a.initCommand(), a.convertCommand(), a.planCommand(), a.whyCommand())
-	add("images", a.pruneCommand(), a.duCommand())
+	add("images", a.withImages(a.imagesCommand(), a.historyCommand(), a.inspectCommand(), a.tagCommand(), a.rmiCommand())...)
+	add("images", a.pruneCommand(), a.duCommand(), a.fsckCommand())
 	add("containers", a.runCommand())
-	add("", a.versionCommand())
+	add("", a.versionCommand(), a.infoCommand())
 }
 
 // unknownCommand says what was probably meant.

@@ -16,16 +16,40 @@ func version() string {
 	return "dev"
 }
 
+// versionInfo is what --format can name.
+type versionInfo struct{ Version, GitCommit, GoVersion, Os, Arch string }
+
 func (a *app) versionCommand() *cobra.Command {
-	return &cobra.Command{
+	var format string
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(a.stdout, "strata %s %s/%s %s\n", version(), runtime.GOOS, runtime.GOARCH, runtime.Version())
+			v := versionInfo{Version: version(), GitCommit: setting("vcs.revision"), GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH}
+			if format != "" {
+				return printObject(a.stdout, v, format)
+			}
+			_, err := fmt.Fprintf(a.stdout, "strata %s %s/%s %s\n", v.Version, v.Os, v.Arch, v.GoVersion)
 			return err
 		},
 	}
+	cmd.Flags().StringVarP(&format, "format", "f", "", "json, or a Go template")
+	return cmd
+}
+
+// setting is what the build recorded under a name.
+func setting(name string) string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, s := range info.Settings {
+		if s.Key == name {
+			return s.Value
+		}
+	}
+	return ""
 }
 
 // noArgs refuses arguments.
