@@ -11,7 +11,6 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/frontend/subrequests/lint"
-	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Warning is a finding that fails nothing.
@@ -51,23 +50,9 @@ func (w Warning) Render() string {
 // in the order of the lines. A Dockerfile that cannot be built at all is an
 // *Error, beside the findings up to there.
 func Lint(ctx context.Context, req Request) ([]Warning, error) {
-	s, err := open(ctx, req)
+	s, res, err := lintResults(ctx, req)
 	if err != nil {
 		return nil, err
-	}
-	var platform *ocispecs.Platform
-	if len(s.bc.TargetPlatforms) > 0 {
-		platform = &s.bc.TargetPlatforms[0]
-	}
-	if err := s.resolveTargets(ctx, platform); err != nil {
-		return nil, err
-	}
-	if err := s.warnOnly(); err != nil {
-		return nil, sourceError(s.req.Filename, s.src.Data, err)
-	}
-	res, err := dockerfile2llb.DockerfileLint(ctx, s.src.Data, s.options(req.Target, platform))
-	if err != nil {
-		return nil, sourceError(s.req.Filename, s.src.Data, err)
 	}
 	list := make([]Warning, 0, len(res.Warnings))
 	for _, w := range res.Warnings {
@@ -75,6 +60,26 @@ func Lint(ctx context.Context, req Request) ([]Warning, error) {
 	}
 	slices.SortStableFunc(list, func(a, b Warning) int { return a.Line - b.Line })
 	return list, s.buildError(res.Error)
+}
+
+// lintResults runs BuildKit's linter.
+func lintResults(ctx context.Context, req Request) (*session, *lint.LintResults, error) {
+	s, err := open(ctx, req)
+	if err != nil {
+		return nil, nil, err
+	}
+	platform := s.firstPlatform()
+	if err := s.resolveTargets(ctx, platform); err != nil {
+		return nil, nil, err
+	}
+	if err := s.warnOnly(); err != nil {
+		return nil, nil, sourceError(s.req.Filename, s.src.Data, err)
+	}
+	res, err := dockerfile2llb.DockerfileLint(ctx, s.src.Data, s.options(req.Target, platform))
+	if err != nil {
+		return nil, nil, sourceError(s.req.Filename, s.src.Data, err)
+	}
+	return s, res, nil
 }
 
 // warnOnly keeps `# check=error=true` from making an error of the findings:

@@ -33,8 +33,10 @@ type buildOptions struct {
 	quiet        bool
 	jobs         int
 	allow        []string
+	annotations  []string
 	dryRun       bool
 	check        bool
+	call         string
 }
 
 func (a *app) buildCommand() *cobra.Command {
@@ -67,7 +69,9 @@ func (a *app) buildCommand() *cobra.Command {
 	f.IntVar(&o.jobs, "jobs", defaultJobs(), "steps to run at once")
 	f.StringArrayVar(&o.allow, "allow", nil, "permit network.host or security.insecure")
 	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be built, and build nothing")
-	f.BoolVar(&o.check, "check", false, "check the build description, and build nothing")
+	f.BoolVar(&o.check, "check", false, "check the build description, and build nothing (--call check)")
+	f.StringVar(&o.call, "call", "build", "build, or only: check, outline (a Dockerfile's arguments, secrets and agents), targets (its stages); with `,format=json`")
+	f.StringArrayVar(&o.annotations, "annotation", nil, "[manifest|index|manifest-descriptor|index-descriptor[[PLATFORM]]:]NAME=VALUE: annotate the image")
 	return cmd
 }
 
@@ -85,12 +89,15 @@ func (a *app) build(ctx context.Context, o *buildOptions) error {
 	if err != nil {
 		return err
 	}
+	if err := annotate(o.annotations, outputs); err != nil {
+		return err
+	}
 	show, err := a.newDisplay(o.progressMode())
 	if err != nil {
 		return err
 	}
-	if o.check {
-		return a.vet(ctx, &vetOptions{inputOptions: o.inputOptions})
+	if call, err := o.parseCall(); call.method != "build" || err != nil {
+		return errors.Join(err, a.call(ctx, o, call))
 	}
 	return a.withEngine(ctx, func(e *engine.Engine) error {
 		in, err := a.compile(ctx, e, &o.inputOptions)

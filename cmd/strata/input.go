@@ -136,6 +136,9 @@ func (a *app) compileCUE(ctx context.Context, e *engine.Engine, o *inputOptions,
 			return plan, err
 		}
 	}
+	if opts.NamedContexts, err = namedContexts(o.contexts); err != nil {
+		return nil, err
+	}
 	rec := &recorder{meta: opts.Meta, ignores: map[string]string{}}
 	opts.Meta, opts.Ignore = rec, rec.ignore
 	opts.Dockerfiles = volatileFrontend{rec}
@@ -266,6 +269,10 @@ func (a *app) compilerOptions(o *inputOptions, meta llb.ImageMetaResolver) (comp
 func parsePlatforms(names []string) ([]ocispec.Platform, error) {
 	var list []ocispec.Platform
 	for _, name := range names {
+		if name == "local" { // docker's word for this machine
+			list = append(list, platforms.Normalize(platforms.DefaultSpec()))
+			continue
+		}
 		p, err := platforms.Parse(name)
 		if err != nil {
 			return nil, misuse("--platform %s: %v", name, err)

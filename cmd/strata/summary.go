@@ -48,7 +48,7 @@ func summaryLine(req engine.Request, res engine.Result, took time.Duration) stri
 	switch len(res.Images) {
 	case 0:
 	case 1:
-		what += " " + imageText(res.Images[0])
+		what = strings.TrimSpace(what + " " + imageText(res.Images[0]))
 	default:
 		what += fmt.Sprintf(" %d images", len(res.Images))
 	}

@@ -163,7 +163,7 @@ func (o *Output) set(key, value string, known []string) error {
 		if err != nil {
 			return fmt.Errorf("annotation: %w", err)
 		}
-		return o.annotate(note, value)
+		return o.Annotate(note, value)
 	}
 	if !slices.Contains(known, key) {
 		return fmt.Errorf("type=%s has no option %q%s; its options are %s", o.Type, key, meant(key, known), strings.Join(known, ", "))
@@ -241,8 +241,9 @@ func (o *Output) setBool(key, value string) error {
 	return nil
 }
 
-func (o *Output) annotate(note exptypes.AnnotationKey, value string) error {
-	if !o.makesImage() {
+// Annotate adds an annotation of one kind, for one platform or all.
+func (o *Output) Annotate(note exptypes.AnnotationKey, value string) error {
+	if !o.MakesImage() {
 		return fmt.Errorf("type=%s makes no image to annotate", o.Type)
 	}
 	var add Annotations
@@ -270,7 +271,9 @@ func (o *Output) dockerTypes() bool {
 	return o.Type == Docker
 }
 
-func (o *Output) makesImage() bool {
+// MakesImage tells outputs that are images from those that are files, or
+// nothing.
+func (o Output) MakesImage() bool {
 	return o.Type != Tar && o.Type != Local && o.Type != CacheOnly
 }
 
