@@ -207,12 +207,20 @@ func configureInner(inner *os.File, ipv6 bool) (mac net.HardwareAddr, err error)
 	return mac, err
 }
 
+// packetBuffer is how much a packet socket should hold, for several streams.
+const packetBuffer = 8 << 20
+
 func packetSocket(index int) (*os.File, error) {
 	// ETH_P_ALL in network byte order.
 	const all = unix.ETH_P_ALL>>8 | unix.ETH_P_ALL<<8&0xff00
 	s, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, all)
 	if err != nil {
 		return nil, os.NewSyscallError("socket AF_PACKET", err)
+	}
+	// The kernel grants what it allows; what does not fit is lost.
+	err = unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_RCVBUF, packetBuffer)
+	if err != nil {
+		return nil, errors.Join(os.NewSyscallError("setsockopt SO_RCVBUF", err), unix.Close(s))
 	}
 	if err := unix.Bind(s, &unix.SockaddrLinklayer{Protocol: all, Ifindex: index}); err != nil {
 		return nil, errors.Join(os.NewSyscallError("bind AF_PACKET", err), unix.Close(s))

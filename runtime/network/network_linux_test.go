@@ -22,7 +22,7 @@ import (
 )
 
 // inside runs fn on a thread that has entered ns.
-func inside(t *testing.T, ns *os.File, fn func() error) error {
+func inside(t testing.TB, ns *os.File, fn func() error) error {
 	t.Helper()
 	done := make(chan error)
 	go func() {
@@ -121,7 +121,7 @@ func exchange(c net.Conn, text string) (string, error) {
 	return string(answer), err
 }
 
-func private(t *testing.T, opt Options) *Namespace {
+func private(t testing.TB, opt Options) *Namespace {
 	t.Helper()
 	p, err := New(opt)
 	if err != nil {

@@ -30,7 +30,7 @@ var (
 )
 
 // bindInside makes a socket of a process in ns, on all addresses of a family.
-func bindInside(t *testing.T, ns *os.File, family, kind int, port uint16) *os.File {
+func bindInside(t testing.TB, ns *os.File, family, kind int, port uint16) *os.File {
 	t.Helper()
 	var f *os.File
 	err := inside(t, ns, func() error {
@@ -53,7 +53,7 @@ func bindInside(t *testing.T, ns *os.File, family, kind int, port uint16) *os.Fi
 }
 
 // listenInside listens on a port of the namespace.
-func listenInside(t *testing.T, n *Namespace, family int, port uint16) net.Listener {
+func listenInside(t testing.TB, n *Namespace, family int, port uint16) net.Listener {
 	t.Helper()
 	f := bindInside(t, n.NS(), family, unix.SOCK_STREAM, port)
 	defer f.Close()
@@ -70,7 +70,7 @@ func listenInside(t *testing.T, n *Namespace, family int, port uint16) net.Liste
 
 // serveInside answers connections to a port of the namespace in upper case,
 // when the client has sent all.
-func serveInside(t *testing.T, n *Namespace, family int, port uint16) {
+func serveInside(t testing.TB, n *Namespace, family int, port uint16) {
 	t.Helper()
 	l := listenInside(t, n, family, port)
 	go func() {
@@ -92,7 +92,7 @@ func serveInside(t *testing.T, n *Namespace, family int, port uint16) {
 
 // serveDatagrams answers each datagram to a port of the namespace with the
 // address that it came from, and its text.
-func serveDatagrams(t *testing.T, n *Namespace, family int, port uint16) {
+func serveDatagrams(t testing.TB, n *Namespace, family int, port uint16) {
 	t.Helper()
 	f := bindInside(t, n.NS(), family, unix.SOCK_DGRAM, port)
 	defer f.Close()
@@ -196,7 +196,7 @@ func ask(t *testing.T, c net.Conn, text string) netip.AddrPort {
 	return addr
 }
 
-func dialUDP(t *testing.T, at string) net.Conn {
+func dialUDP(t testing.TB, at string) net.Conn {
 	t.Helper()
 	c, err := net.Dial("udp", at)
 	if err != nil {
@@ -664,7 +664,7 @@ func copyForAll(t *testing.T, from, to string) {
 }
 
 // privateVeth makes the kind of network that ordinary users get.
-func privateVeth(t *testing.T, ipv6 bool) *Namespace {
+func privateVeth(t testing.TB, ipv6 bool) *Namespace {
 	t.Helper()
 	ns, dev, err := newVethNamespace(ipv6, errors.New("not tried"))
 	if err != nil {
