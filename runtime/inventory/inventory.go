@@ -20,6 +20,8 @@ package inventory
 import (
 	"cmp"
 	"slices"
+	"strings"
+	"unicode"
 )
 
 // Kind is a package's type, as package URLs name it.
@@ -88,13 +90,46 @@ type Problem struct {
 	Path, Reason string
 }
 
-// tidy sorts, and drops what was found twice at one place.
+// tidy makes text printable, sorts, and drops what was found twice at one
+// place.
 func (inv *Inventory) tidy() {
+	inv.OS.tidy()
+	for i := range inv.Packages {
+		inv.Packages[i].tidy()
+	}
+	for i := range inv.Problems {
+		tidyText(&inv.Problems[i].Path, &inv.Problems[i].Reason)
+	}
 	slices.SortFunc(inv.Packages, comparePackages)
 	inv.Packages = slices.CompactFunc(inv.Packages, func(a, b Package) bool { return comparePackages(a, b) == 0 })
 	slices.SortFunc(inv.Problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Reason, b.Reason))
 	})
+}
+
+func (o *OS) tidy() { tidyText(&o.ID, &o.Version, &o.Codename, &o.Name, &o.CPE) }
+
+func (p *Package) tidy() {
+	tidyText(&p.Name, &p.Version, &p.Arch, &p.PURL, &p.Location, &p.Advisory.Ecosystem, &p.Advisory.Version)
+	for i := range p.Licenses {
+		tidyText(&p.Licenses[i])
+	}
+	for i := range p.Advisory.Names {
+		tidyText(&p.Advisory.Names[i])
+	}
+}
+
+// tidyText replaces what would move a terminal's cursor, or begin another
+// line of a document whose format is lines.
+func tidyText(texts ...*string) {
+	for _, text := range texts {
+		*text = strings.Map(func(r rune) rune {
+			if unicode.IsPrint(r) {
+				return r
+			}
+			return unicode.ReplacementChar
+		}, *text)
+	}
 }
 
 func comparePackages(a, b Package) int {

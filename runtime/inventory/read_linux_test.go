@@ -331,6 +331,19 @@ func TestBrokenFileIsAProblem(t *testing.T) {
 	}
 }
 
+// TestTextIsPrintable has a name that would write lines of its own into a
+// document, and move a terminal's cursor.
+func TestTextIsPrintable(t *testing.T) {
+	inv := mustRead(t, tree(t, map[string]string{
+		"a/package.json": `{"name": "evil\nPackageName: good\u001b[2J", "version": "1\r2"}`, "b\x1b\xff/package.json": "{",
+	}))
+	for _, line := range append(lines(inv), inv.Packages[0].PURL, inv.Problems[0].Path) {
+		if strings.ContainsAny(line, "\n\r\x1b\xff") {
+			t.Errorf("not printable: %q", line)
+		}
+	}
+}
+
 // TestCrashIsAnError gives the parser of Berkeley's databases a page whose
 // entry points behind its end: it panics in a goroutine of its own.
 func TestCrashIsAnError(t *testing.T) {
