@@ -65,7 +65,9 @@ func (a *app) addCommands(root *cobra.Command) {
 	add("build", a.buildCommand(), a.vetCommand(), a.fmtCommand(), a.initCommand(), a.convertCommand(), a.planCommand(), a.whyCommand())
 	add("images", a.withImages(a.imagesCommand(), a.historyCommand(), a.inspectCommand(), a.tagCommand(), a.rmiCommand())...)
 	add("images", a.pruneCommand(), a.duCommand(), a.fsckCommand())
-	add("containers", a.runCommand())
+	add("containers", a.runCommand(), a.createCommand(), a.startCommand(), a.stopCommand(), a.restartCommand(), a.killCommand(),
+		a.pauseCommand(), a.unpauseCommand(), a.execCommand(), a.psCommand(), a.logsCommand(), a.waitCommand(), a.rmCommand(),
+		a.renameCommand(), a.portCommand(), a.monitorCommand())
 	add("", a.versionCommand(), a.infoCommand())
 }
 
@@ -117,12 +119,17 @@ func (a *app) open(ctx context.Context) (*engine.Engine, error) {
 	if out.Replaced {
 		return nil, &exitError{code: out.ExitCode}
 	}
+	return a.openEngine(ctx, out.Info)
+}
+
+// openEngine opens the local engine in this process.
+func (a *app) openEngine(ctx context.Context, info userns.Info) (*engine.Engine, error) {
 	root, err := filepath.Abs(a.root)
 	if err != nil {
 		return nil, err
 	}
 	return engine.Open(ctx, engine.Options{
-		Root: root, Driver: a.driver, Rootless: out.Info.Rootless, SingleID: out.Info.SingleID,
+		Root: root, Driver: a.driver, Rootless: info.Rootless, SingleID: info.SingleID,
 		Registry: a.registryOptions(), Env: a.environ, DockerHost: a.env["DOCKER_HOST"], Stdout: a.archiveStream(),
 		SharedProc: a.env["STRATA_SHARED_PROC"] != "",
 	})

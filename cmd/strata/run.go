@@ -2,18 +2,23 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"strings"
+	"os/exec"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/strata-build/strata/runtime/container"
 	"github.com/strata-build/strata/runtime/engine"
 	"github.com/strata-build/strata/runtime/executor"
-	"github.com/strata-build/strata/runtime/network"
+	"github.com/strata-build/strata/runtime/image"
+	"github.com/strata-build/strata/runtime/registry"
 )
 
 // docker's exit codes for containers that did not run.
@@ -23,76 +28,304 @@ const (
 	exitNotFound      = 127
 )
 
-type runOptions struct {
-	remove, interactive, tty bool
-	env                      []string
-	workdir, user, hostname  string
-	entrypoint, network      string
-	readOnly                 bool
-}
-
 func (a *app) runCommand() *cobra.Command {
-	var o runOptions
+	var o containerFlags
+	var detach, sigProxy bool
 	cmd := &cobra.Command{
-		Use:   "run --rm [flags] IMAGE [COMMAND [ARG]...]",
+		Use:   "run [flags] IMAGE [COMMAND [ARG]...]",
 		Short: "Run a command in a new container",
-		Long:  "Run an image in the foreground, and remove the container when it has ended.",
-		Args:  cobra.MinimumNArgs(1),
+		Long: "Run a command in a new container, in the foreground or with -d in the background, where a\n" +
+			"small monitor process stays with it. An image that is not in the store is pulled.",
+		Args: atLeast(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var entrypoint *string
-			if cmd.Flags().Changed("entrypoint") {
-				entrypoint = &o.entrypoint
+			if detach {
+				return runError(a.runDetached(cmd.Context(), &o, args))
 			}
-			return a.run(cmd.Context(), &o, entrypoint, args)
+			return runError(a.runForeground(cmd.Context(), &o, args, sigProxy))
 		},
 	}
-	f := cmd.Flags()
-	f.SetInterspersed(false) // what follows the image is the container's
-	f.BoolVar(&o.remove, "rm", false, "remove the container when it has ended (required)")
-	f.BoolVarP(&o.interactive, "interactive", "i", false, "connect standard input")
-	f.BoolVarP(&o.tty, "tty", "t", false, "give the container a terminal")
-	f.StringArrayVarP(&o.env, "env", "e", nil, "NAME=VALUE: set a variable; NAME alone takes the environment's")
-	f.StringVarP(&o.workdir, "workdir", "w", "", "working directory")
-	f.StringVarP(&o.user, "user", "u", "", "user[:group], by name or number")
-	f.StringVar(&o.hostname, "hostname", "", "host name")
-	f.StringVar(&o.entrypoint, "entrypoint", "", "replace the image's entrypoint")
-	f.StringVar(&o.network, "network", "private", "private, none or host")
-	f.BoolVar(&o.readOnly, "read-only", false, "make the root file system read-only")
+	engineErrors(cmd)
+	o.add(cmd.Flags())
+	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "run in the background, and print the container's id")
+	cmd.Flags().BoolVar(&sigProxy, "sig-proxy", true, "pass signals on to the container")
 	return cmd
 }
 
-func (a *app) run(ctx context.Context, o *runOptions, entrypoint *string, args []string) error {
-	if !o.remove {
-		return misuse("containers are not kept after they end: give --rm")
+func (a *app) createCommand() *cobra.Command {
+	var o containerFlags
+	cmd := &cobra.Command{
+		Use:   "create [flags] IMAGE [COMMAND [ARG]...]",
+		Short: "Make a container without starting it",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withContainers(cmd.Context(), a.beside(&o), func(s *container.Set) error {
+				rec, err := a.create(cmd.Context(), s, &o, args)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintln(a.stdout, rec.ID)
+				return err
+			})
+		},
 	}
-	modes := map[string]network.Mode{"private": network.Private, "none": network.None, "host": network.Host}
-	mode, ok := modes[o.network]
-	if !ok {
-		return misuse("--network %s is not known: it takes private, none or host", o.network)
+	o.add(cmd.Flags())
+	return cmd
+}
+
+// beside is the container whose user namespace a new one has to be in.
+func (a *app) beside(o *containerFlags) string {
+	req := container.Request{}
+	if o.readNetwork(a, &req) != nil {
+		return "" // said later
 	}
-	req := container.Request{
-		Image: args[0], Args: args[1:], Entrypoint: entrypoint, Env: a.variables(o.env),
-		Workdir: o.workdir, User: o.user, Hostname: o.hostname, Network: mode, ReadOnly: o.readOnly,
-		Stdout: a.stdout, Stderr: a.stderr,
+	return req.Config.Network.Container
+}
+
+// create makes the container that the command line describes.
+func (a *app) create(ctx context.Context, s *container.Set, o *containerFlags, args []string) (container.Record, error) {
+	req, err := o.request(a, args)
+	if err != nil {
+		return container.Record{}, err
 	}
-	if o.interactive {
-		req.Stdin = a.stdin
+	if err := a.ensureImage(ctx, s.Engine(), &req, o.pull); err != nil {
+		return container.Record{}, err
 	}
-	restore, err := a.terminal(o, &req)
+	if o.cidFile != "" {
+		if _, err := os.Lstat(o.cidFile); err == nil {
+			return container.Record{}, fmt.Errorf("--cidfile %s is there already: remove it, or make sure that its container has ended", o.cidFile)
+		}
+	}
+	rec, err := s.Create(ctx, req)
+	if err == nil && o.cidFile != "" {
+		err = os.WriteFile(o.cidFile, []byte(rec.ID), 0o666)
+	}
+	return rec, err
+}
+
+// ensureImage pulls the image where it is not in the store, or always.
+func (a *app) ensureImage(ctx context.Context, e *engine.Engine, req *container.Request, pull string) error {
+	if pull != "always" {
+		_, err := e.Images.Resolve(ctx, req.Image)
+		if err == nil || !errors.Is(err, image.ErrNotFound) || pull == "never" {
+			return err
+		}
+	}
+	ref, err := registry.ParseReference(req.Image)
 	if err != nil {
 		return err
 	}
-	var status executor.Status
-	err = a.withEngine(ctx, func(e *engine.Engine) error {
-		var err error
-		status, err = container.Run(ctx, e, req)
+	fmt.Fprintf(a.stderr, "pulling %s\n", req.Image)
+	pr := image.PullRequest{Ref: ref, Unpack: true}
+	if req.Platform != nil {
+		pr.Platforms = append(pr.Platforms, *req.Platform)
+	}
+	_, err = e.Images.Pull(ctx, pr)
+	return err
+}
+
+// runForeground runs the container as its monitor.
+func (a *app) runForeground(ctx context.Context, o *containerFlags, args []string, sigProxy bool) error {
+	return a.withContainers(ctx, a.beside(o), func(s *container.Set) error {
+		rec, err := a.create(ctx, s, o, args)
+		if err != nil {
+			return err
+		}
+		return a.attached(ctx, s, rec, sigProxy)
+	})
+}
+
+// attached runs a container in the foreground, connected to this command.
+func (a *app) attached(ctx context.Context, s *container.Set, rec container.Record, sigProxy bool) error {
+	streams, restore, err := a.streams(rec.Config.Terminal, rec.Config.OpenStdin)
+	if err != nil {
+		return errors.Join(err, s.Remove(ctx, rec.ID, container.RemoveOptions{Volumes: true}))
+	}
+	var signals <-chan os.Signal
+	if sigProxy {
+		// The container gets them, and decides.
+		var stop func()
+		ctx = context.WithoutCancel(ctx)
+		signals, stop = proxied()
+		defer stop()
+	}
+	rec, err = s.Run(ctx, container.RunRequest{ID: rec.ID, IO: streams, Signals: signals})
+	if err := errors.Join(err, restore()); err != nil {
+		return err
+	}
+	if rec.State.OOMKilled {
+		fmt.Fprintf(a.stderr, "strata: %s\n", outOfMemory(&rec))
+	}
+	if rec.State.ExitCode != 0 {
+		return &exitError{code: rec.State.ExitCode}
+	}
+	return nil
+}
+
+// outOfMemory says that the kernel has killed something in the container.
+func outOfMemory(rec *container.Record) string {
+	limit := byteSize(rec.Config.Resources.Memory)
+	if limit == 0 {
+		return "a process of the container was killed: the machine has no memory left"
+	}
+	return fmt.Sprintf("a process of the container was killed: it needed more memory than the limit of %s (--memory)", limit.String())
+}
+
+// proxied are the signals that are passed on to a container. A third ^C kills
+// it, for programs that do not listen.
+func proxied() (signals <-chan os.Signal, stop func()) {
+	in := make(chan os.Signal, 16)
+	for _, sig := range []os.Signal{
+		syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGCONT,
+	} {
+		if !signal.Ignored(sig) {
+			signal.Notify(in, sig)
+		}
+	}
+	out := make(chan os.Signal, 16)
+	done := make(chan struct{})
+	go func() {
+		for interrupts := 0; ; {
+			select {
+			case sig := <-in:
+				if sig == syscall.SIGINT {
+					if interrupts++; interrupts >= 3 {
+						sig = syscall.SIGKILL
+					}
+				}
+				out <- sig
+			case <-done:
+				return
+			}
+		}
+	}()
+	return out, func() { signal.Stop(in); close(done) }
+}
+
+// runDetached leaves the container to a monitor process.
+func (a *app) runDetached(ctx context.Context, o *containerFlags, args []string) error {
+	return a.withContainers(ctx, a.beside(o), func(s *container.Set) error {
+		rec, err := a.create(ctx, s, o, args)
+		if err != nil {
+			return err
+		}
+		if err := a.startMonitor(rec.ID); err != nil {
+			if rec.Config.AutoRemove {
+				err = errors.Join(err, ignore(s.Remove(ctx, rec.ID, container.RemoveOptions{Volumes: true}), container.ErrNotFound))
+			}
+			return err
+		}
+		_, err = fmt.Fprintln(a.stdout, rec.ID)
 		return err
 	})
-	if err := errors.Join(err, restore()); err != nil {
-		return runError(err)
+}
+
+// ignore drops one kind of error.
+func ignore(err, kind error) error {
+	if errors.Is(err, kind) {
+		return nil
 	}
-	if status.ExitCode != 0 {
-		return &exitError{code: status.ExitCode}
+	return err
+}
+
+// started is what a monitor tells the command that started it.
+type started struct {
+	Error string `json:",omitempty"`
+	Code  int    `json:",omitempty"`
+}
+
+// monitorReport is the descriptor that it tells it on.
+const monitorReport = 3
+
+// startMonitor starts the monitor of a container, and returns when the
+// container runs.
+func (a *app) startMonitor(id string) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("create pipe: %w", err)
+	}
+	defer r.Close()
+	cmd, err := a.background(monitorName, id)
+	if err != nil {
+		return errors.Join(err, w.Close())
+	}
+	cmd.ExtraFiles = []*os.File{w}
+	err = errors.Join(cmd.Start(), w.Close())
+	if err != nil {
+		return fmt.Errorf("start the container's monitor: %w", err)
+	}
+	var answer started
+	if err := json.NewDecoder(r).Decode(&answer); err != nil {
+		return errors.Join(errors.New("the container's monitor ended before the container ran"), ignore(err, io.EOF), cmd.Wait())
+	}
+	if answer.Error != "" {
+		return &exitError{answer.Code, errors.New(answer.Error)}
+	}
+	return nil
+}
+
+// background is this program with another command line, in a session of its
+// own, which outlives this process.
+func (a *app) background(args ...string) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	all := append([]string{"--root", a.root}, args...)
+	if a.driver != "" {
+		all = append([]string{"--storage-driver", a.driver}, all...)
+	}
+	cmd := exec.Command(self, all...)
+	cmd.Env = a.environ
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return cmd, nil
+}
+
+// monitorName is the hidden command that is a container's monitor.
+const monitorName = "monitor"
+
+// monitorGC: a monitor sits there for weeks and has little to do.
+const monitorGC = 20
+
+func (a *app) monitorCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    monitorName + " ID",
+		Short:  "Be the parent of a container",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.monitor(cmd.Context(), args[0])
+		},
+	}
+}
+
+func (a *app) monitor(ctx context.Context, id string) error {
+	report := os.NewFile(monitorReport, "report")
+	syscall.CloseOnExec(monitorReport)
+	debug.SetGCPercent(monitorGC)
+	tell := func(s started) {
+		if report == nil {
+			return
+		}
+		// Whoever started this may be gone; the container is not.
+		_ = json.NewEncoder(report).Encode(s)
+		_ = report.Close()
+		report = nil
+	}
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	err := a.withContainers(context.WithoutCancel(ctx), "", func(s *container.Set) error {
+		// It is not to keep the directory of its start busy.
+		if err := os.Chdir("/"); err != nil {
+			return err
+		}
+		_, err := s.Run(context.WithoutCancel(ctx), container.RunRequest{ID: id, Signals: signals, Started: func(container.Record) {
+			tell(started{})
+			debug.FreeOSMemory()
+		}})
+		return err
+	})
+	if err != nil {
+		tell(started{Error: err.Error(), Code: runCode(err)})
 	}
 	return nil
 }
@@ -100,54 +333,18 @@ func (a *app) run(ctx context.Context, o *runOptions, entrypoint *string, args [
 // runError gives the error of a container that could not be run docker's code.
 func runError(err error) error {
 	var decided *exitError
+	if err == nil || errors.As(err, &decided) && decided.code != exitMisuse {
+		return err
+	}
+	return &exitError{runCode(err), err}
+}
+
+func runCode(err error) int {
 	switch {
-	case errors.As(err, &decided):
-		return decided
 	case errors.Is(err, executor.ErrNotFound):
-		return &exitError{exitNotFound, err}
+		return exitNotFound
 	case errors.Is(err, executor.ErrNotExecutable):
-		return &exitError{exitNotExecutable, err}
+		return exitNotExecutable
 	}
-	return &exitError{exitEngine, err}
-}
-
-// variables reads -e; a name alone takes the environment's value.
-func (a *app) variables(specs []string) []string {
-	var env []string
-	for _, spec := range specs {
-		if !strings.Contains(spec, "=") {
-			value, ok := a.env[spec]
-			if !ok {
-				continue
-			}
-			spec += "=" + value
-		}
-		env = append(env, spec)
-	}
-	return env
-}
-
-// terminal gives the container a terminal of this one's size, and puts this
-// one into raw mode while it runs.
-func (a *app) terminal(o *runOptions, req *container.Request) (restore func() error, err error) {
-	restore = func() error { return nil }
-	if !o.tty {
-		return restore, nil
-	}
-	req.Terminal = &executor.Terminal{Rows: 24, Cols: 80}
-	in, ok := a.stdin.(*os.File)
-	if !ok || !term.IsTerminal(int(in.Fd())) {
-		if o.interactive {
-			return nil, misuse("standard input is no terminal: leave -t out")
-		}
-		return restore, nil
-	}
-	if cols, rows, err := term.GetSize(int(in.Fd())); err == nil {
-		req.Terminal = &executor.Terminal{Rows: uint16(rows), Cols: uint16(cols)}
-	}
-	state, err := term.MakeRaw(int(in.Fd()))
-	if err != nil {
-		return nil, fmt.Errorf("set terminal: %w", err)
-	}
-	return func() error { return term.Restore(int(in.Fd()), state) }, nil
+	return exitEngine
 }

@@ -67,3 +67,6 @@ func (e *Executor) capabilities(s *Security) (capSet, error) {
 	}
 	return set, nil
 }
+
+// AllCapabilities are the capabilities that Linux has, as CAP_NAME.
+func AllCapabilities() []string { return (^capSet(0)).names() }

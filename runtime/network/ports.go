@@ -36,6 +36,15 @@ func (p Port) String() string {
 	return inner
 }
 
+// HostAddress is where the host listens: 0.0.0.0:8080 for all addresses.
+func (p Port) HostAddress() string {
+	addr := p.HostIP
+	if !addr.IsValid() {
+		addr = netip.IPv4Unspecified()
+	}
+	return netip.AddrPortFrom(addr, p.HostPort).String()
+}
+
 // ParsePorts reads ports as docker's -p takes them:
 //
 //	80  8080:80  127.0.0.1:8080:80/udp  [::1]:8080:80  127.0.0.1::80

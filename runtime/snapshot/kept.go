@@ -187,7 +187,7 @@ func (o keptOwner) Size(ctx context.Context, id string) (int64, error) {
 	if err != nil {
 		return 0, notFound(err)
 	}
-	bytes, _, err := diskUsage(ctx, dir, o.format)
+	bytes, _, err := Usage(ctx, dir, o.format)
 	if errors.Is(err, os.ErrNotExist) {
 		return bytes, nil // a running container is at work in it
 	}

@@ -21,7 +21,7 @@ func (c *core) Usage(ctx context.Context, id string) (bytes, inodes int64, err e
 			return bytes, inodes, nil
 		}
 	}
-	bytes, inodes, err = diskUsage(ctx, c.path(dirLayers, id, nameFS), c.format)
+	bytes, inodes, err = Usage(ctx, c.path(dirLayers, id, nameFS), c.format)
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, 0, fmt.Errorf("layer %s: %w", id, ErrNotFound)
 	}
@@ -33,8 +33,8 @@ func (c *core) Usage(ctx context.Context, id string) (bytes, inodes int64, err e
 	return bytes, inodes, nil
 }
 
-// diskUsage adds up a directory tree, files with several names once.
-func diskUsage(ctx context.Context, dir string, f tree.Format) (bytes, inodes int64, err error) {
+// Usage adds up a directory tree, files with several names once.
+func Usage(ctx context.Context, dir string, f tree.Format) (bytes, inodes int64, err error) {
 	u := usage{seen: make(map[uint64]bool)}
 	err = tree.Walk(ctx, tree.WalkRequest{Layers: []string{dir}, Format: f, Raw: true}, &u)
 	return u.bytes, u.inodes, err

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"golang.org/x/term"
+
+	"github.com/strata-build/strata/runtime/container"
+	"github.com/strata-build/strata/runtime/engine"
+	"github.com/strata-build/strata/runtime/executor"
+	"github.com/strata-build/strata/runtime/executor/userns"
+)
+
+// withContainers runs fn with the containers of the store. As an ordinary user
+// it is done inside of a user namespace: that of the container called beside,
+// where there is one, since only from there can it be entered.
+func (a *app) withContainers(ctx context.Context, beside string, fn func(*container.Set) error) error {
+	if err := a.joinContainer(ctx, beside); err != nil {
+		return err
+	}
+	return a.withEngine(ctx, func(e *engine.Engine) error { return fn(container.New(e)) })
+}
+
+// joinContainer enters the user namespace of a running container. In it, the
+// command runs again from its beginning.
+func (a *app) joinContainer(ctx context.Context, name string) error {
+	if name == "" {
+		return nil
+	}
+	inside, err := userns.Sufficient()
+	if err != nil || inside {
+		return err
+	}
+	monitor := 0
+	err = a.peek(ctx, func(s *container.Set) error {
+		rec, err := s.Find(ctx, name)
+		monitor = rec.State.Monitor
+		return err
+	})
+	if err != nil || monitor == 0 {
+		return err
+	}
+	out, err := userns.Join(ctx, monitor)
+	if err == nil && out.Replaced {
+		err = &exitError{code: out.ExitCode}
+	}
+	return err
+}
+
+// peek runs fn with the containers of the store without entering a user
+// namespace: enough to look, and to send signals, which an ordinary user may
+// do to all that runs in a user namespace of his.
+func (a *app) peek(ctx context.Context, fn func(*container.Set) error) error {
+	info, err := userns.Current()
+	if err != nil {
+		return err
+	}
+	if os.Getuid() != 0 { // what the store was made with
+		info.Rootless = true
+	}
+	e, err := a.openEngine(ctx, info)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fn(container.New(e)), e.Close())
+}
+
+// forEach does something to each container of the command line, prints the
+// names of those where it succeeded, and goes on after an error.
+func (a *app) forEach(ctx context.Context, s *container.Set, names []string, fn func(container.Record) error) error {
+	var errs []error
+	for _, name := range names {
+		rec, err := s.Find(ctx, name)
+		if err == nil {
+			err = fn(rec)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if _, err := fmt.Fprintln(a.stdout, name); err != nil {
+			return err
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// variables reads -e; a name alone takes the environment's value.
+func (a *app) variables(specs []string) []string {
+	var env []string
+	for _, spec := range specs {
+		if !strings.Contains(spec, "=") {
+			if value, ok := a.env[spec]; ok {
+				spec += "=" + value
+			}
+		}
+		env = append(env, spec)
+	}
+	return env
+}
+
+// streams connects a container to this command. With a terminal, this one is
+// put into raw mode until restore is called, and its changes of size are
+// passed on.
+func (a *app) streams(tty, interactive bool) (streams container.IO, restore func() error, err error) {
+	streams = container.IO{Stdout: a.stdout, Stderr: a.stderr}
+	restore = func() error { return nil }
+	if interactive {
+		streams.Stdin = a.stdin
+	}
+	if !tty {
+		return streams, restore, nil
+	}
+	streams.Size = executor.Terminal{Rows: 24, Cols: 80}
+	in, ok := a.stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(in.Fd())) {
+		if interactive {
+			return streams, nil, misuse("standard input is no terminal: leave -t out")
+		}
+		return streams, restore, nil
+	}
+	if size, err := terminalSize(in); err == nil {
+		streams.Size = size
+	}
+	state, err := term.MakeRaw(int(in.Fd()))
+	if err != nil {
+		return streams, nil, fmt.Errorf("set terminal: %w", err)
+	}
+	resized, stop := resizes(in)
+	streams.Resized = resized
+	return streams, func() error { stop(); return term.Restore(int(in.Fd()), state) }, nil
+}
+
+func terminalSize(f *os.File) (executor.Terminal, error) {
+	cols, rows, err := term.GetSize(int(f.Fd()))
+	return executor.Terminal{Rows: uint16(rows), Cols: uint16(cols)}, err
+}
+
+// resizes sends the terminal's size whenever it changes.
+func resizes(f *os.File) (<-chan executor.Terminal, func()) {
+	changed := make(chan os.Signal, 1)
+	signal.Notify(changed, syscall.SIGWINCH)
+	sizes := make(chan executor.Terminal, 1)
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-changed:
+			}
+			if size, err := terminalSize(f); err == nil {
+				select {
+				case sizes <- size:
+				case <-done:
+				}
+			}
+		}
+	}()
+	return sizes, func() { signal.Stop(changed); close(done) }
+}

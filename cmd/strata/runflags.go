@@ -1,0 +1,591 @@
+package main
+
+import (
+	"bufio"
+	"encoding/csv"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/platforms"
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/strata-build/strata/runtime/cgroup"
+	"github.com/strata-build/strata/runtime/container"
+	"github.com/strata-build/strata/runtime/executor"
+	"github.com/strata-build/strata/runtime/network"
+)
+
+// containerFlags are the flags of `run` and `create`, which describe a
+// container. They are docker's.
+type containerFlags struct {
+	name, platform, pull, cidFile string
+	interactive, tty, remove      bool
+
+	env, envFiles, labels, labelFiles []string
+	workdir, user, hostname           string
+	groups                            []string
+	entrypoint                        string
+
+	network, restart       string
+	ports, dns, hosts      []string
+	publishAll             bool
+	volumes, mounts, tmpfs []string
+	devices                []string
+
+	readOnly, init, privileged bool
+	capAdd, capDrop, security  []string
+	ulimits                    []string
+	shmSize                    byteSize
+
+	memory, memorySwap   byteSize
+	cpus                 string
+	cpuShares, cpuPeriod uint64
+	cpuQuota, pids       int64
+	cpuSet, memSet       string
+	oomScoreAdj          int
+	stopSignal           string
+	stopTimeout          int
+	health               container.Health
+	healthCommand        string
+	noHealth             bool
+	set                  *pflag.FlagSet
+}
+
+// add adds the flags to a command.
+func (o *containerFlags) add(f *pflag.FlagSet) {
+	o.set = f
+	f.SetInterspersed(false) // what follows the image is the container's
+	f.StringVar(&o.name, "name", "", "name of the container")
+	f.StringVar(&o.platform, "platform", "", "platform of the image, such as linux/arm64")
+	f.StringVar(&o.pull, "pull", "missing", "missing, always or never")
+	f.StringVar(&o.cidFile, "cidfile", "", "write the container's id to a file")
+	f.BoolVar(&o.remove, "rm", false, "remove the container when it has ended")
+	f.BoolVarP(&o.interactive, "interactive", "i", false, "connect standard input")
+	f.BoolVarP(&o.tty, "tty", "t", false, "give the container a terminal")
+	f.StringArrayVarP(&o.env, "env", "e", nil, "NAME=VALUE: set a variable; NAME alone takes the environment's")
+	f.StringArrayVar(&o.envFiles, "env-file", nil, "file with a variable on each line")
+	f.StringArrayVarP(&o.labels, "label", "l", nil, "NAME=VALUE: label the container")
+	f.StringArrayVar(&o.labelFiles, "label-file", nil, "file with a label on each line")
+	f.StringVarP(&o.workdir, "workdir", "w", "", "working directory")
+	f.StringVarP(&o.user, "user", "u", "", "user[:group], by name or number")
+	f.StringSliceVar(&o.groups, "group-add", nil, "further groups of the user")
+	f.StringVarP(&o.hostname, "hostname", "h", "", "host name")
+	f.StringVar(&o.entrypoint, "entrypoint", "", "replace the image's entrypoint")
+	o.addSurroundings(f)
+	o.addLimits(f)
+	// -h is the host name's, as in docker.
+	f.Bool("help", false, "help for this command")
+}
+
+func (o *containerFlags) addSurroundings(f *pflag.FlagSet) {
+	f.StringVar(&o.network, "network", "private", "private, none, host, or container:NAME")
+	f.StringVar(&o.network, "net", "private", "same as --network")
+	f.Lookup("net").Hidden = true
+	f.StringArrayVarP(&o.ports, "publish", "p", nil, "[[ADDRESS:]HOSTPORT:]PORT[/tcp|/udp]: publish a port")
+	f.BoolVarP(&o.publishAll, "publish-all", "P", false, "publish all ports that the image exposes on free ones")
+	f.StringArrayVar(&o.dns, "dns", nil, "address of a nameserver")
+	f.StringArrayVar(&o.hosts, "add-host", nil, "NAME:ADDRESS for /etc/hosts")
+	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "[SOURCE:]TARGET[:ro]: mount a path of the host, or a volume")
+	f.StringArrayVar(&o.mounts, "mount", nil, "type=bind|volume|tmpfs,source=…,target=…[,readonly]")
+	f.StringArrayVar(&o.tmpfs, "tmpfs", nil, "TARGET[:size=…,mode=…,exec]: mount a tmpfs")
+	f.StringArrayVar(&o.devices, "device", nil, "SOURCE[:TARGET[:rwm]]: give the container a device of the host")
+	f.BoolVar(&o.readOnly, "read-only", false, "make the root file system read-only")
+	f.BoolVar(&o.init, "init", false, "run an init that passes on signals and reaps processes")
+	f.BoolVar(&o.privileged, "privileged", false, "lift the limits of security: all capabilities, devices and system calls")
+	f.StringSliceVar(&o.capAdd, "cap-add", nil, "add a capability, or ALL")
+	f.StringSliceVar(&o.capDrop, "cap-drop", nil, "drop a capability, or ALL")
+	f.StringArrayVar(&o.security, "security-opt", nil, "no-new-privileges, seccomp=FILE|unconfined, systempaths=unconfined")
+	f.StringVar(&o.restart, "restart", "no", "no, on-failure[:MAX], always or unless-stopped")
+	f.StringVar(&o.stopSignal, "stop-signal", "", "signal that asks the container to end")
+	f.IntVar(&o.stopTimeout, "stop-timeout", 0, "seconds from there until it is killed")
+	f.StringVar(&o.healthCommand, "health-cmd", "", "shell command that tells whether the container works")
+	f.DurationVar(&o.health.Interval, "health-interval", 0, "time between checks")
+	f.DurationVar(&o.health.Timeout, "health-timeout", 0, "time that a check may take")
+	f.DurationVar(&o.health.StartPeriod, "health-start-period", 0, "time during which failures do not count")
+	f.DurationVar(&o.health.StartInterval, "health-start-interval", 0, "time between checks during that")
+	f.IntVar(&o.health.Retries, "health-retries", 0, "failures in a row that mean unhealthy")
+	f.BoolVar(&o.noHealth, "no-healthcheck", false, "switch the image's check off")
+}
+
+func (o *containerFlags) addLimits(f *pflag.FlagSet) {
+	f.VarP(&o.memory, "memory", "m", "most memory that the container may use, such as 200m")
+	f.Var(&o.memorySwap, "memory-swap", "memory and swap together; -1 is unlimited swap")
+	f.StringVar(&o.cpus, "cpus", "", "number of processors, such as 1.5")
+	f.Uint64VarP(&o.cpuShares, "cpu-shares", "c", 0, "weight against other containers (1024 is normal)")
+	f.Uint64Var(&o.cpuPeriod, "cpu-period", 0, "period of the processor quota, in µs")
+	f.Int64Var(&o.cpuQuota, "cpu-quota", 0, "processor time in each period, in µs")
+	f.StringVar(&o.cpuSet, "cpuset-cpus", "", "processors that may be used, such as 0-2,4")
+	f.StringVar(&o.memSet, "cpuset-mems", "", "memory nodes that may be used")
+	f.Int64Var(&o.pids, "pids-limit", 0, "most processes and threads; -1 is no limit")
+	f.StringArrayVar(&o.ulimits, "ulimit", nil, "NAME=SOFT[:HARD], such as nofile=1024")
+	f.Var(&o.shmSize, "shm-size", "size of /dev/shm")
+	f.IntVar(&o.oomScoreAdj, "oom-score-adj", 0, "preference of the kernel's killer (-1000 to 1000)")
+}
+
+// request reads the flags; args are the image and its arguments.
+func (o *containerFlags) request(a *app, args []string) (container.Request, error) {
+	req := container.Request{
+		Image: args[0], Args: args[1:], Name: o.name, PublishAll: o.publishAll, NoHealth: o.noHealth,
+		Config: container.Config{
+			Workdir: o.workdir, User: o.user, Groups: o.groups, Hostname: o.hostname,
+			Terminal: o.tty, OpenStdin: o.interactive,
+			ReadOnly: o.readOnly, Init: o.init, ShmSize: int64(o.shmSize), AutoRemove: o.remove,
+			StopSignal: o.stopSignal, StopTimeout: time.Duration(o.stopTimeout) * time.Second,
+		},
+	}
+	if o.set.Changed("entrypoint") {
+		req.Entrypoint = &o.entrypoint
+	}
+	if o.set.Changed("oom-score-adj") {
+		req.Config.OOMScoreAdj = &o.oomScoreAdj
+	}
+	for _, read := range []func(*app, *container.Request) error{
+		o.readPlatform, o.readEnv, o.readNetwork, o.readMounts, o.readSecurity, o.readLimits, o.readLife,
+	} {
+		if err := read(a, &req); err != nil {
+			return req, err
+		}
+	}
+	return req, nil
+}
+
+func (o *containerFlags) readPlatform(_ *app, req *container.Request) error {
+	if !slices.Contains([]string{"missing", "always", "never"}, o.pull) {
+		return misuse("--pull %s is not known: it takes missing, always or never", o.pull)
+	}
+	if o.platform == "" {
+		return nil
+	}
+	p, err := platforms.Parse(o.platform)
+	if err != nil {
+		return misuse("--platform %s: it is OS/ARCHITECTURE, such as linux/arm64", o.platform)
+	}
+	req.Platform = &p
+	return nil
+}
+
+func (o *containerFlags) readEnv(a *app, req *container.Request) error {
+	specs, err := readLines("--env-file", o.envFiles)
+	if err != nil {
+		return err
+	}
+	req.Config.Env = a.variables(append(specs, o.env...))
+	labels, err := readLines("--label-file", o.labelFiles)
+	if err != nil {
+		return err
+	}
+	req.Config.Labels = map[string]string{}
+	for _, spec := range append(labels, o.labels...) {
+		name, value, _ := strings.Cut(spec, "=")
+		if name == "" {
+			return misuse("--label %q: it is NAME=VALUE", spec)
+		}
+		req.Config.Labels[name] = value
+	}
+	return nil
+}
+
+// readLines reads files with one setting on a line, and comments.
+func readLines(flag string, names []string) ([]string, error) {
+	var lines []string
+	for _, name := range names {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", flag, err)
+		}
+		scanner := bufio.NewScanner(f)
+		for number := 1; scanner.Scan(); number++ {
+			line := strings.TrimLeft(strings.TrimPrefix(scanner.Text(), "\ufeff"), " \t")
+			if line == "" || strings.HasPrefix(line, "#") {
+				continue
+			}
+			key, _, _ := strings.Cut(line, "=")
+			if key == "" || strings.ContainsAny(key, " \t") {
+				f.Close()
+				return nil, misuse("%s:%d: %q is not NAME=VALUE", name, number, line)
+			}
+			lines = append(lines, line)
+		}
+		err = scanner.Err()
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: %w", flag, name, err)
+		}
+	}
+	return lines, nil
+}
+
+func (o *containerFlags) readNetwork(_ *app, req *container.Request) error {
+	n := &req.Config.Network
+	mode, other, named := strings.Cut(o.network, ":")
+	switch {
+	case mode == "container" && named && other != "":
+		n.Mode, n.Container = container.NetworkContainer, other
+	case o.network == "private" || o.network == "bridge" || o.network == "default":
+		n.Mode = container.NetworkPrivate
+	case o.network == "none" || o.network == "host":
+		n.Mode = container.NetworkMode(o.network)
+	default:
+		return misuse("--network %s is not known: it takes private, none, host, or container:NAME", o.network)
+	}
+	var err error
+	if n.Ports, err = network.ParsePorts(o.ports); err != nil {
+		return misuse("--publish: %v", err)
+	}
+	for _, server := range o.dns {
+		if _, err := netip.ParseAddr(server); err != nil {
+			return misuse("--dns %s: it takes the address of a nameserver", server)
+		}
+	}
+	n.DNS = o.dns
+	hosts, err := parseHosts(o.hosts)
+	for _, h := range hosts {
+		req.Config.ExtraHosts = append(req.Config.ExtraHosts, h.Host+":"+h.IP.String())
+	}
+	return err
+}
+
+func (o *containerFlags) readMounts(_ *app, req *container.Request) error {
+	for _, kind := range []struct {
+		specs []string
+		parse func(string) (container.Mount, error)
+	}{{o.volumes, parseVolume}, {o.mounts, parseMount}, {o.tmpfs, parseTmpfs}} {
+		for _, spec := range kind.specs {
+			m, err := kind.parse(spec)
+			if err != nil {
+				return err
+			}
+			req.Config.Mounts = append(req.Config.Mounts, m)
+		}
+	}
+	for i, m := range req.Config.Mounts {
+		if slices.ContainsFunc(req.Config.Mounts[:i], func(before container.Mount) bool {
+			return filepath.Clean(before.Target) == filepath.Clean(m.Target)
+		}) {
+			return misuse("two mounts have the target %s", m.Target)
+		}
+	}
+	for _, spec := range o.devices {
+		source, target, _ := strings.Cut(spec, ":")
+		target, _, _ = strings.Cut(target, ":")
+		if !filepath.IsAbs(source) {
+			return misuse("--device %s: it is SOURCE[:TARGET[:rwm]] with absolute paths", spec)
+		}
+		if target == "" || !filepath.IsAbs(target) { // the second field are permissions
+			target = source
+		}
+		req.Config.Devices = append(req.Config.Devices, executor.Device{Source: source, Target: target})
+	}
+	return nil
+}
+
+// parseVolume reads docker's -v.
+func parseVolume(spec string) (container.Mount, error) {
+	fields := strings.Split(spec, ":")
+	m := container.Mount{Type: container.MountVolume, Target: fields[0]}
+	if len(fields) > 1 {
+		m.Source, m.Target = fields[0], fields[1]
+	}
+	if len(fields) > 3 || m.Target == "" || !filepath.IsAbs(m.Target) || len(fields) > 1 && m.Source == "" {
+		return m, misuse("--volume %s: it is [SOURCE:]TARGET[:ro], where TARGET is an absolute path and SOURCE a path of the host or the name of a volume", spec)
+	}
+	if strings.HasPrefix(m.Source, "/") || strings.HasPrefix(m.Source, ".") || strings.HasPrefix(m.Source, "~") {
+		source, err := filepath.Abs(m.Source)
+		if err != nil {
+			return m, err
+		}
+		m.Type, m.Source, m.Create = container.MountBind, source, true
+	}
+	if len(fields) < 3 {
+		return m, nil
+	}
+	for option := range strings.SplitSeq(fields[2], ",") {
+		switch option {
+		case "ro":
+			m.ReadOnly = true
+		case "rw", "z", "Z", "rprivate", "private", "delegated", "cached", "consistent":
+			// That is how it is, or it means nothing on Linux without SELinux.
+		case "nocopy":
+			m.NoCopy = true
+		default:
+			return m, misuse("--volume %s: the option %q is not known: it takes ro, rw and nocopy", spec, option)
+		}
+	}
+	return m, nil
+}
+
+// parseMount reads docker's --mount.
+func parseMount(spec string) (container.Mount, error) {
+	m := container.Mount{Type: container.MountVolume}
+	fields, err := csv.NewReader(strings.NewReader(spec)).Read()
+	if err != nil {
+		return m, misuse("--mount %s: %v", spec, err)
+	}
+	for _, field := range fields {
+		if err := setMount(&m, field); err != nil {
+			return m, misuse("--mount %s: %v", spec, err)
+		}
+	}
+	switch {
+	case m.Target == "" || !filepath.IsAbs(m.Target):
+		return m, misuse("--mount %s: target= is needed, an absolute path", spec)
+	case m.Type == container.MountBind && m.Source == "":
+		return m, misuse("--mount %s: source= is needed, a path of the host", spec)
+	case m.Type == container.MountBind:
+		m.Source, err = filepath.Abs(m.Source)
+	case m.Type == container.MountTmpfs && m.Source != "":
+		return m, misuse("--mount %s: a tmpfs has no source", spec)
+	}
+	return m, err
+}
+
+func setMount(m *container.Mount, field string) error {
+	name, value, hasValue := strings.Cut(field, "=")
+	switch strings.ToLower(name) {
+	case "type":
+		m.Type = container.MountType(value)
+		if !slices.Contains([]container.MountType{container.MountBind, container.MountVolume, container.MountTmpfs}, m.Type) {
+			return fmt.Errorf("type %q is not known: it takes bind, volume or tmpfs", value)
+		}
+	case "source", "src":
+		m.Source = value
+	case "target", "destination", "dst":
+		m.Target = value
+	case "readonly", "ro":
+		return setBool(&m.ReadOnly, value, hasValue)
+	case "volume-nocopy":
+		return setBool(&m.NoCopy, value, hasValue)
+	case "bind-nonrecursive":
+		return setBool(&m.NonRecursive, value, hasValue)
+	case "bind-create-src", "bind-create-mountpoint":
+		return setBool(&m.Create, value, hasValue)
+	case "tmpfs-size", "tmpfs-mode":
+		return setTmpfs(m, strings.TrimPrefix(name, "tmpfs-"), value)
+	default:
+		return fmt.Errorf("the option %q is not known", name)
+	}
+	return nil
+}
+
+func setBool(to *bool, value string, hasValue bool) error {
+	*to = true
+	if !hasValue {
+		return nil
+	}
+	b, err := strconv.ParseBool(value)
+	if err != nil {
+		return fmt.Errorf("%q is not true or false", value)
+	}
+	*to = b
+	return nil
+}
+
+// parseTmpfs reads docker's --tmpfs.
+func parseTmpfs(spec string) (container.Mount, error) {
+	target, options, _ := strings.Cut(spec, ":")
+	m := container.Mount{Type: container.MountTmpfs, Target: target}
+	if !filepath.IsAbs(target) {
+		return m, misuse("--tmpfs %s: it is TARGET[:OPTIONS], where TARGET is an absolute path", spec)
+	}
+	for option := range strings.SplitSeq(options, ",") {
+		name, value, _ := strings.Cut(option, "=")
+		if err := setTmpfs(&m, name, value); err != nil {
+			return m, misuse("--tmpfs %s: %v", spec, err)
+		}
+	}
+	return m, nil
+}
+
+func setTmpfs(m *container.Mount, name, value string) error {
+	switch name {
+	case "size":
+		n, err := units.RAMInBytes(value)
+		if err != nil {
+			return fmt.Errorf("size %q is no size such as 64m", value)
+		}
+		m.Size = n
+	case "mode":
+		n, err := strconv.ParseUint(value, 8, 32)
+		if err != nil {
+			return fmt.Errorf("mode %q is no octal number", value)
+		}
+		m.Mode = uint32(n)
+	case "exec":
+		m.Exec = true
+	case "ro":
+		m.ReadOnly = true
+	case "", "rw", "noexec", "nosuid", "nodev":
+		// That is how it is.
+	default:
+		return fmt.Errorf("the option %q is not known: it takes size, mode, exec and ro", name)
+	}
+	return nil
+}
+
+func (o *containerFlags) readSecurity(_ *app, req *container.Request) error {
+	sec := &req.Config.Security
+	sec.Privileged = o.privileged
+	var err error
+	if sec.Capabilities, err = capabilities(o.capAdd, o.capDrop); err != nil {
+		return err
+	}
+	for _, opt := range o.security {
+		name, value, hasValue := strings.Cut(strings.Replace(opt, ":", "=", 1), "=")
+		switch {
+		case name == "no-new-privileges":
+			err = setBool(&sec.NoNewPrivileges, value, hasValue)
+		case name == "seccomp" && value == container.SeccompUnconfined:
+			sec.Seccomp = value
+		case name == "seccomp" && hasValue:
+			var profile []byte
+			profile, err = os.ReadFile(value)
+			sec.Seccomp = string(profile)
+		case name == "systempaths" && value == "unconfined":
+			sec.Unmasked = true
+		case name == "apparmor" && value == "unconfined", name == "label" && value == "disable":
+			// Strata uses neither.
+		default:
+			return misuse("--security-opt %s is not known: it takes no-new-privileges, seccomp=FILE, seccomp=unconfined and systempaths=unconfined", opt)
+		}
+		if err != nil {
+			return misuse("--security-opt %s: %v", opt, err)
+		}
+	}
+	return nil
+}
+
+// capabilities are docker's default, with and without; nil is the default.
+func capabilities(add, drop []string) ([]string, error) {
+	if len(add) == 0 && len(drop) == 0 {
+		return nil, nil
+	}
+	set := map[string]bool{}
+	for _, name := range executor.DefaultCapabilities() {
+		set[name] = true
+	}
+	// ALL comes first, whatever the order, as in docker.
+	all := executor.AllCapabilities()
+	for _, change := range []struct {
+		names []string
+		to    bool
+	}{{add, true}, {drop, false}} {
+		if slices.ContainsFunc(change.names, func(n string) bool { return strings.EqualFold(n, "ALL") }) {
+			for _, name := range all {
+				set[name] = change.to
+			}
+		}
+	}
+	for _, change := range []struct {
+		flag  string
+		names []string
+		to    bool
+	}{{"--cap-add", add, true}, {"--cap-drop", drop, false}} {
+		for _, name := range change.names {
+			full := strings.ToUpper(name)
+			if full == "ALL" {
+				continue
+			}
+			if !strings.HasPrefix(full, "CAP_") {
+				full = "CAP_" + full
+			}
+			if !slices.Contains(all, full) {
+				return nil, misuse("%s %s: there is no such capability", change.flag, name)
+			}
+			set[full] = change.to
+		}
+	}
+	kept := []string{}
+	for _, name := range all {
+		if set[name] {
+			kept = append(kept, name)
+		}
+	}
+	return kept, nil
+}
+
+func (o *containerFlags) readLimits(_ *app, req *container.Request) error {
+	r := cgroup.Resources{
+		Memory: int64(o.memory), MemorySwap: int64(o.memorySwap), CPUShares: o.cpuShares,
+		CPUPeriod: o.cpuPeriod, CPUQuota: o.cpuQuota, CPUSetCPUs: o.cpuSet, CPUSetMems: o.memSet, Pids: o.pids,
+	}
+	const leastMemory = 6 << 20 // docker's
+	if r.Memory != 0 && r.Memory < leastMemory {
+		return misuse("--memory %s is too little: 6m is the least", o.memory.String())
+	}
+	if r.MemorySwap > 0 && r.MemorySwap < r.Memory {
+		return misuse("--memory-swap is memory and swap together: it must be at least --memory")
+	}
+	if o.cpus != "" {
+		n, err := strconv.ParseFloat(o.cpus, 64)
+		if err != nil || n <= 0 {
+			return misuse("--cpus %s: it takes a number of processors, such as 1.5", o.cpus)
+		}
+		if o.cpuQuota != 0 || o.cpuPeriod != 0 {
+			return misuse("--cpus cannot be used together with --cpu-quota or --cpu-period")
+		}
+		r.CPUPeriod = 100_000
+		r.CPUQuota = int64(n * 100_000)
+	}
+	req.Config.Resources = r
+	limits, err := parseUlimits(o.ulimits)
+	for _, l := range limits {
+		req.Config.Rlimits = append(req.Config.Rlimits, executor.Rlimit{Name: l.Name, Soft: uint64(l.Soft), Hard: uint64(l.Hard)})
+	}
+	return err
+}
+
+func (o *containerFlags) readLife(_ *app, req *container.Request) error {
+	policy, most, counted := strings.Cut(o.restart, ":")
+	req.Config.Restart.Policy = container.RestartPolicy(policy)
+	switch req.Config.Restart.Policy {
+	case container.RestartNo, container.RestartAlways, container.RestartUnlessStopped:
+		if counted {
+			return misuse("--restart %s: only on-failure takes a number", o.restart)
+		}
+	case container.RestartOnFailure:
+		n, err := strconv.Atoi(orElse(most, "0"))
+		if err != nil || n < 0 {
+			return misuse("--restart %s: %q is no number of restarts", o.restart, most)
+		}
+		req.Config.Restart.Max = n
+	default:
+		return misuse("--restart %s is not known: it takes no, on-failure[:MAX], always or unless-stopped", o.restart)
+	}
+	if o.remove && req.Config.Restart.Policy != container.RestartNo {
+		return misuse("--rm and --restart contradict each other: leave one out")
+	}
+	if o.stopSignal != "" {
+		if _, err := container.ParseSignal(o.stopSignal); err != nil {
+			return misuse("--stop-signal: %v", err)
+		}
+	}
+	health := o.health
+	if o.healthCommand != "" {
+		health.Test = []string{"CMD-SHELL", o.healthCommand}
+	}
+	req.Health = &health
+	return nil
+}
+
+func orElse(value, other string) string {
+	if value == "" {
+		return other
+	}
+	return value
+}
+
+// engineErrors gives mistakes in the flags of a command docker's code for
+// containers that could not be run.
+func engineErrors(cmd *cobra.Command) {
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &exitError{exitEngine, fmt.Errorf("%w; see `%s --help`", flagError(cmd, err), cmd.CommandPath())}
+	})
+}

@@ -1,0 +1,105 @@
+package container
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/strata-build/strata/runtime/executor"
+)
+
+// ExecRequest is a command to run in a running container.
+type ExecRequest struct {
+	ID   string
+	Args []string
+	// Env is added to the container's.
+	Env           []string
+	Workdir, User string
+	Privileged    bool
+	Terminal      bool
+	Stdin         bool
+	IO            IO
+	Signals       <-chan os.Signal
+}
+
+// Exec runs a command in a running container.
+func (s *Set) Exec(ctx context.Context, req ExecRequest) (executor.Status, error) {
+	rec, err := s.Get(req.ID)
+	if err != nil {
+		return executor.Status{}, err
+	}
+	if rec.State.Status != Running {
+		return executor.Status{}, fmt.Errorf("%s: %w: start it with `strata start %s`", rec.Name, ErrNotRunning, rec.Name)
+	}
+	if rec.State.Paused {
+		return executor.Status{}, fmt.Errorf("%s is paused: `strata unpause %s` first", rec.Name, rec.Name)
+	}
+	cmd, err := rec.command(&req)
+	if err != nil {
+		return executor.Status{}, err
+	}
+	exec, err := s.e.Executor()
+	if err != nil {
+		return executor.Status{}, err
+	}
+	p, err := exec.Exec(ctx, executor.Target{PID: rec.State.PID, StartTime: rec.State.StartTime}, cmd)
+	if err != nil {
+		return executor.Status{}, err
+	}
+	ended := make(chan struct{})
+	defer close(ended)
+	go attend(p, ended, req.Signals, req.IO.Resized)
+	return p.Wait()
+}
+
+// attend passes signals and sizes on.
+func attend(p *executor.Process, ended <-chan struct{}, signals <-chan os.Signal, resized <-chan executor.Terminal) {
+	for {
+		select {
+		case <-ended:
+			return
+		case sig := <-signals:
+			if s, ok := sig.(unix.Signal); ok {
+				_ = p.Signal(s) // it may have ended
+			}
+		case size := <-resized:
+			_ = p.Resize(size) // it may have ended
+		}
+	}
+}
+
+// command describes the process: the container's own, but for what was asked
+// otherwise.
+func (r *Record) command(req *ExecRequest) (*executor.Command, error) {
+	root, err := processRoot(r)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	c := r.Config
+	user, err := lookUpUser(root, orElse(req.User, c.User), c.Groups)
+	if err != nil {
+		return nil, err
+	}
+	security, err := c.Security.executor()
+	if err != nil {
+		return nil, err
+	}
+	security.Privileged = security.Privileged || req.Privileged
+	c.Terminal = req.Terminal
+	cmd := &executor.Command{
+		Args: req.Args, Cwd: clean(orElse(req.Workdir, c.Workdir)), User: user,
+		Security: security, Rlimits: c.Rlimits, Stdout: req.IO.Stdout, Stderr: req.IO.Stderr,
+		Env: mergeEnv(environment(&c, user.Home), req.Env),
+	}
+	if req.Stdin {
+		cmd.Stdin = req.IO.Stdin
+	}
+	if req.Terminal {
+		size := req.IO.Size
+		cmd.Terminal = &size
+	}
+	return cmd, nil
+}

@@ -1,0 +1,218 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/strata-build/strata/runtime/executor"
+	"github.com/strata-build/strata/runtime/store"
+)
+
+// IO is what a container's first process is connected to besides the log.
+type IO struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// Size is the terminal's, for a container that has one.
+	Size executor.Terminal
+	// Resized sends new sizes. May be nil.
+	Resized <-chan executor.Terminal
+}
+
+// RunRequest says how a container is run.
+type RunRequest struct {
+	ID string
+	IO IO
+	// Signals are passed on to the first process. May be nil.
+	Signals <-chan os.Signal
+	// Started is called once, when the first process runs. May be nil.
+	Started func(Record)
+}
+
+// monitor is in charge of one container while it runs.
+type monitor struct {
+	set  *Set
+	id   string
+	req  RunRequest
+	told bool
+}
+
+// The waits between a container's end and its restart double up to a minute;
+// a container that ran for a while begins anew.
+const (
+	firstBackoff = 100 * time.Millisecond
+	lastBackoff  = time.Minute
+	steadyAfter  = 10 * time.Second
+	backoffPoll  = 100 * time.Millisecond
+)
+
+// Run runs a container, as its monitor, until it has ended and is not to be
+// started again. The error says that it could not be started at all.
+func (s *Set) Run(ctx context.Context, req RunRequest) (Record, error) {
+	lock, err := s.takeOver(ctx, req.ID)
+	if err != nil {
+		return Record{}, err
+	}
+	m := &monitor{set: s, id: req.ID, req: req}
+	rec, err := m.run(ctx)
+	if !rec.Config.AutoRemove {
+		return rec, errors.Join(err, lock.Unlock())
+	}
+	ctx = context.WithoutCancel(ctx)
+	if removeErr := s.remove(ctx, req.ID, true); removeErr != nil && !errors.Is(removeErr, ErrNotFound) {
+		return rec, errors.Join(err, removeErr, lock.Unlock())
+	}
+	return rec, errors.Join(err, lock.Remove())
+}
+
+// takeOver takes the run lock. Whoever looks whether it is held has it for a
+// moment, so a little patience is needed.
+func (s *Set) takeOver(ctx context.Context, id string) (*store.Lock, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	lock, err := s.e.Store.Lock(ctx, runLock(id))
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, fmt.Errorf("%s: %w already", id[:shortID], ErrRunning)
+	}
+	return lock, err
+}
+
+// run is the life of a container, restarts included.
+func (m *monitor) run(ctx context.Context) (Record, error) {
+	rec, err := m.set.update(ctx, m.id, func(rec *Record) error {
+		rec.State.StopRequested, rec.State.Restarts = false, 0
+		return nil
+	})
+	if err != nil {
+		return rec, err
+	}
+	backoff := firstBackoff
+	for {
+		began := time.Now()
+		rec, err = m.once(ctx)
+		if err != nil && !m.told {
+			return rec, err
+		}
+		if time.Since(began) > steadyAfter {
+			backoff = firstBackoff
+		}
+		if !restarts(&rec) || ctx.Err() != nil {
+			return m.ended(ctx, rec, err)
+		}
+		if rec, err = m.wait(ctx, backoff); err != nil || rec.State.StopRequested {
+			return m.ended(ctx, rec, err)
+		}
+		backoff = min(2*backoff, lastBackoff)
+	}
+}
+
+// restarts tells whether the policy starts the container again.
+func restarts(rec *Record) bool {
+	if rec.State.StopRequested {
+		return false
+	}
+	switch rec.Config.Restart.Policy {
+	case RestartAlways, RestartUnlessStopped:
+		return true
+	case RestartOnFailure:
+		most := rec.Config.Restart.Max
+		return rec.State.ExitCode != 0 && (most == 0 || rec.State.Restarts < most)
+	}
+	return false
+}
+
+// wait is between an end and the next start. It can be ended by a signal, or
+// by `stop`.
+func (m *monitor) wait(ctx context.Context, d time.Duration) (Record, error) {
+	rec, err := m.set.update(ctx, m.id, func(rec *Record) error {
+		rec.State.Status = Restarting
+		rec.State.Restarts++
+		return nil
+	})
+	for end := time.Now().Add(d); err == nil && !rec.State.StopRequested && time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return rec, context.Cause(ctx)
+		case sig := <-m.req.Signals:
+			if sig == unix.SIGTERM || sig == unix.SIGINT {
+				rec.State.StopRequested = true
+				return rec, nil
+			}
+		case <-time.After(min(backoffPoll, time.Until(end))):
+		}
+		rec, err = m.set.load(m.id)
+	}
+	return rec, err
+}
+
+// ended writes down that the container will not be started again.
+func (m *monitor) ended(ctx context.Context, rec Record, err error) (Record, error) {
+	if rec.State.Status != Exited {
+		var updateErr error
+		rec, updateErr = m.set.update(context.WithoutCancel(ctx), m.id, func(rec *Record) error {
+			rec.State.Status = Exited
+			return nil
+		})
+		err = errors.Join(err, updateErr)
+	}
+	return rec, err
+}
+
+// once starts the container and waits for its end. Whatever happens is in the
+// record afterwards.
+func (m *monitor) once(ctx context.Context) (Record, error) {
+	l, err := m.start(ctx)
+	if err != nil {
+		return m.notStarted(ctx, err)
+	}
+	status, err := l.wait(ctx)
+	rec, updateErr := m.set.update(context.WithoutCancel(ctx), m.id, func(rec *Record) error {
+		rec.State = State{
+			Status: Exited, ExitCode: status.ExitCode, OOMKilled: status.OOMKilled,
+			StartedAt: rec.State.StartedAt, FinishedAt: time.Now().UTC(),
+			Restarts: rec.State.Restarts, StopRequested: rec.State.StopRequested, Health: rec.State.Health,
+		}
+		if err != nil {
+			rec.State.Error = err.Error()
+		}
+		return nil
+	})
+	return rec, errors.Join(err, updateErr)
+}
+
+// docker's exit codes of containers that could not be started.
+const (
+	codeEngine        = 125
+	codeNotExecutable = 126
+	codeNotFound      = 127
+)
+
+// notStarted writes down why. A container that has never run stays Created,
+// as in docker.
+func (m *monitor) notStarted(ctx context.Context, err error) (Record, error) {
+	rec, updateErr := m.set.update(context.WithoutCancel(ctx), m.id, func(rec *Record) error {
+		rec.State.Error, rec.State.ExitCode = err.Error(), startCode(err)
+		if rec.State.Status != Created {
+			rec.State.Status = Exited
+			rec.State.FinishedAt = time.Now().UTC()
+		}
+		return nil
+	})
+	return rec, errors.Join(err, updateErr)
+}
+
+// startCode is docker's exit code for what kept a container from starting.
+func startCode(err error) int {
+	switch {
+	case errors.Is(err, executor.ErrNotFound):
+		return codeNotFound
+	case errors.Is(err, executor.ErrNotExecutable):
+		return codeNotExecutable
+	}
+	return codeEngine
+}

@@ -1,0 +1,245 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// DefaultStopTimeout is how long `stop` waits before it kills.
+const DefaultStopTimeout = 10 * time.Second
+
+// poll is how often the state of a container is looked at that is about to
+// change.
+const poll = 5 * time.Millisecond
+
+// ParseSignal reads a signal as kill(1) takes it: a number, or a name with or
+// without SIG.
+func ParseSignal(text string) (unix.Signal, error) {
+	if n, err := strconv.Atoi(text); err == nil && n > 0 && n <= 64 {
+		return unix.Signal(n), nil
+	}
+	name := strings.ToUpper(text)
+	if !strings.HasPrefix(name, "SIG") {
+		name = "SIG" + name
+	}
+	if sig := unix.SignalNum(name); sig != 0 {
+		return sig, nil
+	}
+	if n, ok := realTime(strings.TrimPrefix(name, "SIG")); ok {
+		return unix.Signal(n), nil
+	}
+	return 0, fmt.Errorf("signal %q is not known: it takes a name such as TERM, or a number from 1 to 64", text)
+}
+
+// The first and the last real-time signal, as the C library counts.
+const (
+	rtMin = 34
+	rtMax = 64
+)
+
+// realTime reads RTMIN+3 and RTMAX-14: systemd's stop signal is one of those.
+func realTime(name string) (int, bool) {
+	for prefix, base := range map[string]int{"RTMIN": rtMin, "RTMAX": rtMax} {
+		rest, ok := strings.CutPrefix(name, prefix)
+		if !ok {
+			continue
+		}
+		n, err := strconv.Atoi(orElse(rest, "0"))
+		if sig := base + n; err == nil && sig >= rtMin && sig <= rtMax {
+			return sig, true
+		}
+	}
+	return 0, false
+}
+
+// Signal sends a signal to the first process of a running container. A signal
+// that asks it to end keeps it from being started again.
+func (s *Set) Signal(ctx context.Context, id string, sig unix.Signal) error {
+	rec, err := s.Get(id)
+	if err != nil {
+		return err
+	}
+	if rec.State.Status != Running {
+		return fmt.Errorf("%s: %w", rec.Name, ErrNotRunning)
+	}
+	if sig == unix.SIGKILL || sig == rec.stopSignal() {
+		if rec, err = s.requestStop(ctx, id); err != nil {
+			return err
+		}
+	}
+	return s.signal(&rec, sig)
+}
+
+func (s *Set) requestStop(ctx context.Context, id string) (Record, error) {
+	return s.update(ctx, id, func(rec *Record) error {
+		if rec.Config.Restart.Policy != RestartNo || rec.State.Live() {
+			rec.State.StopRequested = true
+		}
+		return nil
+	})
+}
+
+// signal sends to the very process that the record means.
+func (s *Set) signal(rec *Record, sig unix.Signal) error {
+	if rec.State.PID == 0 {
+		return nil // between two runs
+	}
+	fd, err := unix.PidfdOpen(rec.State.PID, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil // it has just ended
+	}
+	if err != nil {
+		return fmt.Errorf("open the process of container %s: %w", rec.Name, err)
+	}
+	f := os.NewFile(uintptr(fd), rec.Name)
+	defer f.Close()
+	if !s.held(rec.ID) {
+		return nil // the monitor has ended, and the number may be another's
+	}
+	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("send signal %d to container %s: %w", sig, rec.Name, err)
+	}
+	return nil
+}
+
+func (r *Record) stopSignal() unix.Signal {
+	sig, err := ParseSignal(orElse(r.Config.StopSignal, "TERM"))
+	if err != nil {
+		return unix.SIGTERM // what an image says may be anything
+	}
+	return sig
+}
+
+// StopOptions say how a container is stopped.
+type StopOptions struct {
+	// Timeout is how long it may take before it is killed; negative is the
+	// container's own time.
+	Timeout time.Duration
+	// Signal is sent in place of the container's own; 0 is that.
+	Signal unix.Signal
+}
+
+// Stop asks a container to end, and kills it when it has not after a while. One
+// that does not run stays as it is.
+func (s *Set) Stop(ctx context.Context, id string, opt StopOptions) error {
+	rec, err := s.Get(id)
+	if err != nil || !rec.State.Live() {
+		return err
+	}
+	if opt.Timeout < 0 {
+		opt.Timeout = firstOf(rec.Config.StopTimeout, DefaultStopTimeout)
+	}
+	if rec, err = s.requestStop(ctx, id); err != nil {
+		return err
+	}
+	if err := s.thaw(ctx, &rec); err != nil {
+		return err
+	}
+	if err := s.signal(&rec, firstOf(opt.Signal, rec.stopSignal())); err != nil {
+		return err
+	}
+	waiting, cancel := context.WithTimeout(ctx, opt.Timeout)
+	defer cancel()
+	err = s.gone(waiting, id)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return s.Kill(ctx, id)
+	}
+	return err
+}
+
+// Kill kills a container, and returns when it has ended. One that does not run
+// stays as it is.
+func (s *Set) Kill(ctx context.Context, id string) error {
+	rec, err := s.Get(id)
+	if err != nil || !rec.State.Live() {
+		return err
+	}
+	if rec, err = s.requestStop(ctx, id); err != nil {
+		return err
+	}
+	if err := errors.Join(s.thaw(ctx, &rec), s.signal(&rec, unix.SIGKILL)); err != nil {
+		return err
+	}
+	return s.gone(ctx, id)
+}
+
+// gone returns when no monitor is in charge of the container any more.
+func (s *Set) gone(ctx context.Context, id string) error {
+	for s.held(id) {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(poll):
+		}
+	}
+	return nil
+}
+
+// Wait waits until a container has ended, and returns how. One that is to be
+// removed then may be gone already: its exit code is what was seen last.
+func (s *Set) Wait(ctx context.Context, id string) (Record, error) {
+	last, err := s.Get(id)
+	for err == nil && (last.State.Live() || s.held(id)) {
+		select {
+		case <-ctx.Done():
+			return last, context.Cause(ctx)
+		case <-time.After(poll):
+		}
+		var now Record
+		if now, err = s.load(id); errors.Is(err, ErrNotFound) {
+			return last, nil
+		}
+		last = now
+		if last.State.Status == Exited {
+			return last, err
+		}
+	}
+	if err != nil {
+		return last, err
+	}
+	return s.Get(id)
+}
+
+// Freeze stops all processes of a running container; Thaw lets them go on.
+func (s *Set) Freeze(ctx context.Context, id string) error { return s.setPaused(ctx, id, true) }
+
+// Thaw lets the processes of a frozen container go on.
+func (s *Set) Thaw(ctx context.Context, id string) error { return s.setPaused(ctx, id, false) }
+
+func (s *Set) setPaused(ctx context.Context, id string, paused bool) error {
+	_, err := s.update(ctx, id, func(rec *Record) error {
+		if rec.State.Status != Running || !s.held(id) {
+			return fmt.Errorf("%s: %w", rec.Name, ErrNotRunning)
+		}
+		group, err := s.group(rec)
+		if err != nil {
+			return err
+		}
+		if group == nil {
+			return fmt.Errorf("container %s cannot be paused: it has no control group here", rec.Name)
+		}
+		if paused {
+			err = group.Freeze(ctx)
+		} else {
+			err = group.Thaw(ctx)
+		}
+		rec.State.Paused = paused
+		return errors.Join(err, group.Close())
+	})
+	return err
+}
+
+// thaw wakes a frozen container, which could not end otherwise.
+func (s *Set) thaw(ctx context.Context, rec *Record) error {
+	if !rec.State.Paused {
+		return nil
+	}
+	return s.Thaw(ctx, rec.ID)
+}
