@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -76,25 +77,35 @@ func blobName(desc ocispec.Descriptor) string {
 	return path.Join(ocispec.ImageBlobsDir, desc.Digest.Algorithm().String(), desc.Digest.Encoded())
 }
 
-// layoutTar writes the layout as a tar stream, with further files beside it.
-// Small documents come first: a reader knows early what it will get.
+// layoutFiles are what a layout consists of.
+type layoutFiles struct {
+	entries []ocispec.Descriptor // of index.json
+	blobs   []ocispec.Descriptor // each once
+	more    map[string][]byte    // further files beside them
+}
+
+func (l *layoutFiles) add(desc ocispec.Descriptor) {
+	if !slices.ContainsFunc(l.blobs, func(have ocispec.Descriptor) bool { return have.Digest == desc.Digest }) {
+		l.blobs = append(l.blobs, desc)
+	}
+}
+
+// layoutTar writes the layout of one image as a tar stream.
 func (j *job) layoutTar(ctx context.Context, w io.Writer, a *assembled, names []string, more map[string][]byte) error {
-	index, err := indexJSON(j.entries(a, names))
+	return j.writeLayout(ctx, w, layoutFiles{entries: j.entries(a, names), blobs: a.blobs(), more: more})
+}
+
+// writeLayout writes a layout as a tar stream. Small documents come first: a
+// reader knows early what it will get.
+func (j *job) writeLayout(ctx context.Context, w io.Writer, l layoutFiles) error {
+	index, err := indexJSON(l.entries)
 	if err != nil {
 		return err
 	}
 	files := map[string][]byte{ocispec.ImageLayoutFile: layoutJSON(), ocispec.ImageIndexFile: index}
-	for name, data := range more {
-		files[name] = data
-	}
+	maps.Copy(files, l.more)
 	t := &tarFile{w: w}
-	for _, name := range slices.Sorted(func(yield func(string) bool) {
-		for name := range files {
-			if !yield(name) {
-				return
-			}
-		}
-	}) {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if err := t.add(name, int64(len(files[name])), bytes.NewReader(files[name])); err != nil {
 			return err
 		}
@@ -104,9 +115,8 @@ func (j *job) layoutTar(ctx context.Context, w io.Writer, a *assembled, names []
 			return err
 		}
 	}
-	blobs := a.blobs()
-	sort.Slice(blobs, func(x, y int) bool { return blobs[x].Digest < blobs[y].Digest })
-	for _, desc := range blobs {
+	sort.Slice(l.blobs, func(x, y int) bool { return l.blobs[x].Digest < l.blobs[y].Digest })
+	for _, desc := range l.blobs {
 		if err := j.addBlob(ctx, t, desc); err != nil {
 			return fmt.Errorf("write blob %s: %w", desc.Digest, err)
 		}
