@@ -118,10 +118,19 @@ func (a *app) compile(ctx context.Context, e *engine.Engine, o *inputOptions) (*
 		if err != nil {
 			return nil, errors.Join(err, in.close())
 		}
-		return &input{plan: plan, meta: meta, close: in.close}, nil
+		return &input{plan: plan, meta: sources(e, o), close: in.close}, nil
 	}
 	plan, err := a.compileCUE(ctx, e, o, src.args, opts)
-	return &input{plan: plan, meta: meta, close: func() error { return nil }}, err
+	return &input{plan: plan, meta: sources(e, o), close: func() error { return nil }}, err
+}
+
+// sources resolves what is built from: images have digests there, which
+// --image-metadata does not know.
+func sources(e *engine.Engine, o *inputOptions) llb.ImageMetaResolver {
+	if e == nil {
+		return nil
+	}
+	return e.Images.MetaResolver(image.ResolverOptions{Pull: o.pull})
 }
 
 // compileCUE loads and compiles CUE, unless the plan is known.
@@ -232,6 +241,10 @@ func (a *app) metaResolver(e *engine.Engine, o *inputOptions) (llb.ImageMetaReso
 		}
 		if static, err = image.ParseStatic(data); err != nil {
 			return nil, fmt.Errorf("--image-metadata %s: %w", o.imageMetadata, err)
+		}
+		for _, name := range static.Empty() {
+			fmt.Fprintf(a.stderr, "warning: --image-metadata %s: %s has no rootfs.diff_ids, so it counts as an image without files\n",
+				o.imageMetadata, familiar(name))
 		}
 	}
 	if e == nil {

@@ -2,7 +2,6 @@ package image
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -49,8 +48,8 @@ var _ sourceresolver.ImageMetaResolver = (*MetaResolver)(nil)
 // ResolveImageConfig implements llb.ImageMetaResolver. The digest is that of
 // the whole image, an index where there is one; the config is the platform's.
 func (m *MetaResolver) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
-	if config, ok := m.opts.Static.find(ref); ok {
-		return ref, "", config, nil
+	if found, ok, err := m.opts.Static.answer(ref, opt); ok || err != nil {
+		return ref, found.digest, found.config, err
 	}
 	named, err := parseFull(ref)
 	if err != nil {
@@ -225,51 +224,4 @@ func (m *MetaResolver) layout(ctx context.Context, q query, opt *sourceresolver.
 	}
 	found, err := m.images.Load(ctx, desc, &q.platform, LayoutSource(dir))
 	return desc.Digest, found, err
-}
-
-// StaticResolver answers from a map of image references to image configs, and
-// needs no network: for plans, tests and machines without one. Images that it
-// answers for have no digest.
-type StaticResolver map[string][]byte
-
-// ParseStatic reads a JSON object of image references to OCI image configs.
-func ParseStatic(data []byte) (StaticResolver, error) {
-	var raw map[string]json.RawMessage
-	if err := json.Unmarshal(data, &raw); err != nil {
-		return nil, fmt.Errorf("image metadata is not a JSON object of image names to configs: %w", err)
-	}
-	r := StaticResolver{}
-	for name, config := range raw {
-		named, err := parseFull(name)
-		if err != nil {
-			return nil, fmt.Errorf("image metadata: %w", err)
-		}
-		var parsed ocispec.Image
-		if err := json.Unmarshal(config, &parsed); err != nil {
-			return nil, fmt.Errorf("image metadata of %s is not an image config: %w", name, err)
-		}
-		r[named.String()] = config
-	}
-	return r, nil
-}
-
-func (r StaticResolver) find(ref string) ([]byte, bool) {
-	if len(r) == 0 {
-		return nil, false
-	}
-	named, err := parseFull(ref)
-	if err != nil {
-		return nil, false
-	}
-	config, ok := r[named.String()]
-	return config, ok
-}
-
-// ResolveImageConfig implements llb.ImageMetaResolver.
-func (r StaticResolver) ResolveImageConfig(_ context.Context, ref string, _ sourceresolver.Opt) (string, digest.Digest, []byte, error) {
-	config, ok := r.find(ref)
-	if !ok {
-		return "", "", nil, fmt.Errorf("%s: %w in the image metadata that was given", ref, ErrNotFound)
-	}
-	return ref, "", config, nil
 }

@@ -224,27 +224,3 @@ func TestResolverOfLayout(t *testing.T) {
 		t.Errorf("Unpack = %q, %v", ids, err)
 	}
 }
-
-func TestStaticResolver(t *testing.T) {
-	r, err := ParseStatic([]byte(`{"debian":{"os":"linux","architecture":"amd64"},"quay.io/a/b:1":{"os":"linux","architecture":"arm64"}}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := newSetup(t)
-	for _, m := range []sourceresolver.ImageMetaResolver{r, s.MetaResolver(ResolverOptions{Static: r, Offline: true})} {
-		for name, arch := range map[string]string{"docker.io/library/debian:latest": "amd64", "debian": "amd64", "quay.io/a/b:1": "arm64"} {
-			ref, d, config, err := m.ResolveImageConfig(context.Background(), name, sourceresolver.Opt{})
-			if err != nil || ref != name || d != "" || !strings.Contains(string(config), arch) {
-				t.Errorf("%s: %s, %s, %s, %v", name, ref, d, config, err)
-			}
-		}
-		if _, _, _, err := m.ResolveImageConfig(context.Background(), "other:1", sourceresolver.Opt{}); err == nil {
-			t.Error("an unknown name was answered")
-		}
-	}
-	for _, bad := range []string{`[]`, `{"UPPER":{}}`, `{"a":"text"}`, `{`} {
-		if _, err := ParseStatic([]byte(bad)); err == nil {
-			t.Errorf("%s was accepted", bad)
-		}
-	}
-}
