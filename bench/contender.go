@@ -113,9 +113,12 @@ func (b *buildah) fresh(l *lab) (contender, error) {
 
 func (b *buildah) daemonTime() time.Duration { return 0 }
 
-// close unmounts the directory that containers/storage mounts on itself.
-func (b *buildah) close() error {
-	for _, dir := range []string{filepath.Join(b.root, "overlay"), b.root, b.root + "-run"} {
+func (b *buildah) close() error { return unmountStorage(b.root) }
+
+// unmountStorage unmounts the directory that containers/storage mounts on
+// itself.
+func unmountStorage(root string) error {
+	for _, dir := range []string{filepath.Join(root, "overlay"), root, root + "-run"} {
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil &&
 			!errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOENT) {
 			return fmt.Errorf("unmount %s: %w", dir, err)

@@ -31,6 +31,7 @@ type lab struct {
 	strata    *strata
 	buildkitd *buildkitd // nil: not measured
 	buildah   *buildah   // nil: not measured
+	podman    *podman    // nil: not measured
 	dirs      int
 }
 
@@ -78,6 +79,14 @@ func (l *lab) open() error {
 			return err
 		}
 	}
+	if l.programs.podman != "" {
+		if err := l.version("podman", l.programs.podman, "--version"); err != nil {
+			return err
+		}
+		if l.podman, err = l.startPodman(); err != nil {
+			return err
+		}
+	}
 	return l.version("runc", l.runc, "--version")
 }
 
@@ -122,6 +131,9 @@ func (l *lab) close() error {
 	}
 	if l.buildah != nil {
 		err = errors.Join(err, l.buildah.close())
+	}
+	if l.podman != nil {
+		err = errors.Join(err, l.podman.close())
 	}
 	l.host.close()
 	return errors.Join(err, removeAll(l.dir))

@@ -1,5 +1,5 @@
-// Command bench measures Strata beside buildkitd and buildah, on the same
-// inputs, on the same machine, in one run, and prints the ratios.
+// Command bench measures Strata beside buildkitd, buildah and podman, on the
+// same inputs, on the same machine, in one run, and prints the ratios.
 //
 // A row is one kind of work: "nothing changed", "20 RUN steps". Its lanes are
 // what is compared, mostly the same Dockerfile built by each of the programs.
@@ -40,7 +40,7 @@ func main() {
 // programs are the paths of what is measured. An empty one is not measured,
 // and the table says so.
 type programs struct {
-	strata, buildkitd, buildctl, buildah, runc string
+	strata, buildkitd, buildctl, buildah, podman, runc string
 }
 
 // options are the command line.
@@ -59,7 +59,8 @@ func parseOptions() (options, error) {
 	flag.StringVar(&o.buildkitd, "buildkitd", "", "`path` of buildkitd")
 	flag.StringVar(&o.buildctl, "buildctl", "", "`path` of buildctl")
 	flag.StringVar(&o.buildah, "buildah", "buildah", "`path` of buildah")
-	flag.StringVar(&o.runc, "runc", "runc", "`path` of runc, for buildkitd and buildah")
+	flag.StringVar(&o.podman, "podman", "podman", "`path` of podman")
+	flag.StringVar(&o.runc, "runc", "runc", "`path` of runc, for the others")
 	flag.IntVar(&o.runs, "runs", 5, "samples of each lane")
 	flag.StringVar(&rows, "rows", ".", "`regexp` of the rows to measure")
 	flag.StringVar(&o.dir, "dir", "", "`directory` on the disk to measure, for stores and inputs (default: a temporary one)")

@@ -28,6 +28,8 @@ func definitions() []definition {
 		{"export of 1 GiB of new layers, gzip 6", goal{"≤ 0.7", 0.7}, exportLayers},
 		{"solver alone, 10,000 vertices", goal{"≤ 20 µs a vertex, linear", 20e3}, solverAlone},
 		{"100-image monorepo, nothing changed", goal{"≤ 150 ms", 150e6}, unchangedMonorepo},
+		{"run --rm of a container that does nothing", goal{"≤ 0.5", 0.5}, runOne},
+		{"20 containers in a row", goal{"≤ 0.5", 0.5}, runTwenty},
 	}
 }
 
