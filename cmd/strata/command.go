@@ -63,8 +63,7 @@ func (a *app) addCommands(root *cobra.Command) {
 		}
 	}
 	add("build", a.buildCommand(), a.vetCommand(), a.fmtCommand(), a.initCommand(), a.convertCommand(), a.planCommand(), a.whyCommand())
-	add("images", a.withImages(a.imagesCommand(), a.historyCommand(), a.inspectCommand(), a.tagCommand(), a.rmiCommand())...)
-	add("images", a.pruneCommand(), a.duCommand(), a.fsckCommand())
+	add("images", a.imageCommands()...)
 	add("containers", a.runCommand(), a.createCommand(), a.startCommand(), a.stopCommand(), a.restartCommand(), a.killCommand(),
 		a.pauseCommand(), a.unpauseCommand(), a.execCommand(), a.psCommand(), a.logsCommand(), a.waitCommand(), a.rmCommand(),
 		a.renameCommand(), a.portCommand(), a.monitorCommand())

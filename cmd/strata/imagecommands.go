@@ -1,0 +1,14 @@
+package main
+
+import "github.com/spf13/cobra"
+
+// imageCommands are the commands of the life of an image.
+func (a *app) imageCommands() []*cobra.Command {
+	named := a.withImages(
+		a.imagesCommand(), a.historyCommand(), a.inspectCommand(), a.tagCommand(), a.rmiCommand(), a.saveCommand(),
+	)
+	return append(named,
+		a.loadCommand(), a.importCommand(), a.loginCommand(), a.logoutCommand(), a.searchCommand(),
+		a.pruneCommand(), a.duCommand(), a.fsckCommand(),
+	)
+}
