@@ -19,10 +19,12 @@ import (
 	"syscall"
 
 	"github.com/strata-build/strata/runtime/executor"
+	"github.com/strata-build/strata/runtime/inventory"
 )
 
 func main() {
 	executor.InitMain()
+	inventory.ReadMain()
 	// A command is short and its memory is small: collecting it a quarter as
 	// often saves a tenth of a build with nothing to do, and more of a large one.
 	debug.SetGCPercent(gcPercent)

@@ -9,10 +9,12 @@ import (
 	"github.com/strata-build/strata/internal/testenv"
 	"github.com/strata-build/strata/internal/testimage"
 	"github.com/strata-build/strata/runtime/executor"
+	"github.com/strata-build/strata/runtime/inventory"
 )
 
 func TestMain(m *testing.M) {
 	executor.InitMain()
+	inventory.ReadMain()
 	testscript.Main(m, map[string]func(){"strata": func() { os.Exit(run()) }})
 }
 

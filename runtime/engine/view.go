@@ -1,0 +1,91 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/containerd/platforms"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/strata-build/strata/runtime/image"
+	"github.com/strata-build/strata/runtime/rootfs"
+)
+
+// View is an image's merged tree, read-only, until it is closed.
+type View struct {
+	Image    image.Image
+	Manifest image.Manifest
+	// Root is where the tree begins. What is in it is the image's, and hostile.
+	Root *rootfs.Root
+
+	releases []func() error
+}
+
+// views numbers the views of this process.
+var views atomic.Uint64
+
+// View opens the tree of an image of the store. platform chooses from an image
+// of several platforms, and must be that of any other. nil takes what suits
+// this machine, or the only one.
+func (e *Engine) View(ctx context.Context, ref string, platform *ocispec.Platform) (_ *View, err error) {
+	v := &View{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, v.Close())
+		}
+	}()
+	lease, err := e.Store.NewLease(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v.onClose(lease.Close)
+	if v.Image, err = e.Images.Resolve(ctx, ref); err != nil {
+		return nil, err
+	}
+	if v.Manifest, err = e.Images.Load(ctx, v.Image.Desc, platform, nil); err != nil {
+		return nil, fmt.Errorf("image %s: %w", ref, err)
+	}
+	if have := v.Manifest.Platform(); platform != nil && !platforms.Only(*platform).Match(have) {
+		return nil, fmt.Errorf("image %s: %w %s: it is for %s", ref, image.ErrNoPlatform, platforms.Format(*platform), platforms.Format(have))
+	}
+	return v, v.open(ctx, e)
+}
+
+// open unpacks the layers that are not yet, and mounts them.
+func (v *View) open(ctx context.Context, e *Engine) error {
+	layers, err := e.Images.Unpack(ctx, image.UnpackRequest{Manifest: v.Manifest})
+	if err != nil {
+		return err
+	}
+	key := "view-" + strconv.FormatUint(views.Add(1), 10)
+	tree, err := e.Snapshots.View(ctx, key, layers)
+	if err != nil {
+		return fmt.Errorf("view image: %w", err)
+	}
+	v.onClose(func() error { return e.Snapshots.Remove(context.WithoutCancel(ctx), key) })
+	f, err := tree.Open()
+	if err != nil {
+		return err
+	}
+	v.onClose(f.Close)
+	if v.Root, err = rootfs.Open(f); err != nil {
+		return err
+	}
+	v.onClose(v.Root.Close)
+	return nil
+}
+
+func (v *View) onClose(fn func() error) { v.releases = append(v.releases, fn) }
+
+// Close releases the tree.
+func (v *View) Close() error {
+	var errs []error
+	for i := len(v.releases) - 1; i >= 0; i-- {
+		errs = append(errs, v.releases[i]())
+	}
+	v.releases = nil
+	return errors.Join(errs...)
+}
