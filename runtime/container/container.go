@@ -99,7 +99,8 @@ type Image struct {
 	Manifest ocispec.Descriptor
 	// ID is the digest of the image's config.
 	ID string
-	// Layers are the layers' ids, bottom first.
+	// Layers are the ids of the layers that the container stands on, bottom
+	// first: mount points, and the image's.
 	Layers []string
 }
 

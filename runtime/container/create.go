@@ -73,12 +73,23 @@ func (s *Set) image(ctx context.Context, rec *Record, req Request) (image.Manife
 	if err != nil {
 		return m, fmt.Errorf("image %s: %w", req.Image, err)
 	}
-	layers, err := s.e.Images.Unpack(ctx, image.UnpackRequest{Manifest: m})
+	layers, err := s.unpack(ctx, m)
 	if err != nil {
 		return m, fmt.Errorf("unpack image %s: %w", req.Image, err)
 	}
 	rec.Image = Image{Name: req.Image, Manifest: m.Desc, ID: m.ConfigDesc.Digest.String(), Layers: layers}
 	return m, nil
+}
+
+// unpack returns the layers that a container stands on: the image's, and at the
+// bottom the mount points.
+func (s *Set) unpack(ctx context.Context, m image.Manifest) ([]string, error) {
+	points, err := s.mountPoints(ctx)
+	if err != nil {
+		return nil, err
+	}
+	layers, err := s.e.Images.Unpack(ctx, image.UnpackRequest{Manifest: m})
+	return append([]string{points}, layers...), err
 }
 
 // place gives the container its name, tree, directory and record.

@@ -14,7 +14,6 @@ import (
 
 	"github.com/strata-build/strata/runtime/cgroup"
 	"github.com/strata-build/strata/runtime/executor"
-	"github.com/strata-build/strata/runtime/image"
 	"github.com/strata-build/strata/runtime/network"
 	"github.com/strata-build/strata/runtime/rootfs"
 )
@@ -116,7 +115,7 @@ func (s *Set) layers(ctx context.Context, rec *Record) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("image of the container: %w", err)
 	}
-	return s.e.Images.Unpack(ctx, image.UnpackRequest{Manifest: m})
+	return s.unpack(ctx, m)
 }
 
 // describe writes down the process, as docker combines user, directory and

@@ -19,8 +19,8 @@ import (
 //
 //	{"log":"a line\n","stream":"stdout","time":"2026-01-02T03:04:05.000000006Z"}
 
-// logName is the log's file in a container's directory.
-const logName = "log.json"
+// LogName is the log's file in a container's directory.
+const LogName = "log.json"
 
 // maxLogLine is where a line without an end is cut, as docker does.
 const maxLogLine = 16 << 10
@@ -43,7 +43,7 @@ func (s *Set) openLog(id string) (*logFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, logName), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, LogName), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, s.e.Store.Explain(err)
 	}
@@ -136,13 +136,13 @@ func (s *Set) Logs(ctx context.Context, id string, opt LogOptions, fn func(LogEn
 	if err != nil {
 		return err
 	}
-	f, err := os.Open(filepath.Join(dir, logName))
+	f, err := os.Open(filepath.Join(dir, LogName))
 	if errors.Is(err, os.ErrNotExist) && !opt.Follow {
 		return nil // it never ran
 	}
 	for errors.Is(err, os.ErrNotExist) {
 		if err = s.pause(ctx, id); err == nil {
-			f, err = os.Open(filepath.Join(dir, logName))
+			f, err = os.Open(filepath.Join(dir, LogName))
 		}
 	}
 	if err != nil {

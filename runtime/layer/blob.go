@@ -113,20 +113,21 @@ func (s *Store) makeBlob(ctx context.Context, id string, c Compression) (Info, e
 	return Info{DiffID: made.diffID, Desc: desc}, nil
 }
 
-// Pack makes a blob of a directory in overlay format that is no layer, such as
-// the changes of a container. The process leases the blob.
-func (s *Store) Pack(ctx context.Context, dir string, c Compression) (Info, error) {
+// Pack makes a layer of a directory in overlay format that may go on changing,
+// such as that of a container's changes, and returns its id. The process leases
+// layer and blob.
+func (s *Store) Pack(ctx context.Context, dir string, c Compression) (string, error) {
 	c, err := c.normal()
 	if err != nil {
-		return Info{}, err
+		return "", err
 	}
 	made, desc, err := s.write(ctx, c, nil, func(w io.Writer) error {
 		return WriteTar(ctx, w, dir, WriteOptions{Epoch: s.epoch, Format: s.format})
 	})
 	if err != nil {
-		return Info{}, fmt.Errorf("make blob of %s: %w", dir, err)
+		return "", fmt.Errorf("pack %s: %w", dir, err)
 	}
-	return Info{DiffID: made.diffID, Desc: desc}, nil
+	return s.Import(ctx, ImportRequest{Desc: desc, DiffID: made.diffID})
 }
 
 // producer returns what writes the layer's tar.
