@@ -10,14 +10,26 @@ import (
 // does, and all that is beside them, unified with the schema.
 func Vet(ctx context.Context, opts LoadOptions) (err error) {
 	defer recoverPanic(&err)
+	_, _, err = vet(ctx, opts)
+	return err
+}
+
+// vet returns the images as well: nil, where there are none.
+func vet(ctx context.Context, opts LoadOptions) (*session, *Spec, error) {
 	opts.Targets = nil
 	s, err := newSession(opts)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	if err := s.vetImages(ctx); err != nil {
-		return err
+	spec, err := s.vetImages(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
+	return s, spec, s.vetPackages(ctx)
+}
+
+// vetPackages checks what is beside the images.
+func (s *session) vetPackages(ctx context.Context) error {
 	p, err := s.evaluate(ctx, realSchema)
 	if err != nil {
 		return err
@@ -40,19 +52,18 @@ func Vet(ctx context.Context, opts LoadOptions) (err error) {
 
 // vetImages decodes every image. A package without images is in order: it
 // may be a library.
-func (s *session) vetImages(ctx context.Context) error {
+func (s *session) vetImages(ctx context.Context) (*Spec, error) {
 	p, err := s.evaluate(ctx, hollowSchema)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	all, err := p.declared(ctx, nil)
 	if err != nil || len(all) == 0 {
-		return err
+		return nil, err
 	}
-	_, err = s.decode(ctx, p, all)
+	spec, err := s.decode(ctx, p, all)
 	if err == nil || p.schema == realSchema || !p.importsSchema() {
-		return err
+		return spec, err
 	}
-	_, err = s.retry(ctx, err)
-	return err
+	return s.retry(ctx, err)
 }

@@ -18,15 +18,20 @@ import (
 )
 
 // vetOptions are the flags of `strata vet`.
-type vetOptions struct{ inputOptions }
+type vetOptions struct {
+	inputOptions
+	strict bool
+}
 
 func (a *app) vetCommand() *cobra.Command {
 	var o vetOptions
 	cmd := &cobra.Command{
 		Use:   "vet [PATH|FILE]...",
 		Short: "Check build descriptions",
-		Long: "Check everything in the given CUE files or packages against the schema, used or not; or a\n" +
-			"Dockerfile (-f, or a directory that holds one) against BuildKit's rules.",
+		Long: "Check everything in the given CUE files or packages against the schema, used or not, and warn\n" +
+			"of what is mostly a mistake: secrets in env, bases without a version, caches left in layers,\n" +
+			"relative workdirs. Or check a Dockerfile (-f, or a directory that holds one) against BuildKit's\n" +
+			"rules, where a warning fails as in `docker build --check`.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.paths = args
 			return a.vet(cmd.Context(), &o)
@@ -34,6 +39,7 @@ func (a *app) vetCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVarP(&o.file, "file", "f", "", "the build description")
+	f.BoolVar(&o.strict, "strict", false, "fail for warnings about CUE as well")
 	f.StringArrayVar(&o.set, "set", nil, "NAME=VALUE: set a @tag field of the CUE")
 	f.StringArrayVar(&o.buildArgs, "build-arg", nil, "NAME=VALUE: set an argument of the Dockerfile")
 	f.StringArrayVar(&o.targets, "target", nil, "stage of the Dockerfile to check, with those that it needs (default: all)")
@@ -51,7 +57,19 @@ func (a *app) vet(ctx context.Context, o *vetOptions) error {
 	if src.dockerfile {
 		return a.lint(ctx, &o.inputOptions)
 	}
-	return schema.Vet(ctx, schema.LoadOptions{Args: src.args, Tags: o.set, Env: a.environ})
+	found, err := schema.Lint(ctx, schema.LoadOptions{Args: src.args, Tags: o.set, Env: a.environ})
+	if err != nil {
+		return err
+	}
+	var list findings
+	for _, f := range found {
+		list.add("warning: " + f.Render())
+	}
+	if !o.strict {
+		fmt.Fprint(a.stderr, list.text())
+		return nil
+	}
+	return a.reportFindings(&list)
 }
 
 func (a *app) fmtCommand() *cobra.Command {
