@@ -5,7 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/big"
-	"regexp"
+	"strings"
 )
 
 // newID makes a container's id, as docker's: 64 hex digits.
@@ -15,14 +15,25 @@ func newID() string {
 	return hex.EncodeToString(b[:])
 }
 
-var (
-	namePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
-	idPattern   = regexp.MustCompile(`^[0-9a-f]{1,64}$`)
-)
+// isID tells whether a text may be the beginning of an id.
+func isID(text string) bool {
+	return text != "" && len(text) <= 64 && strings.Trim(text, "0123456789abcdef") == ""
+}
+
+// isName tells whether a text can be a name.
+func isName(text string) bool {
+	for i, r := range text {
+		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+		if !letter && (i == 0 || !strings.ContainsRune("_.-", r)) {
+			return false
+		}
+	}
+	return text != "" && len(text) <= 128
+}
 
 // checkName says what a name of a container or a volume may be.
 func checkName(what, name string) error {
-	if namePattern.MatchString(name) {
+	if isName(name) {
 		return nil
 	}
 	return fmt.Errorf("%s name %q is not possible: it takes 1 to 128 letters, digits, '_', '.' and '-', and begins with a letter or a digit", what, name)

@@ -153,7 +153,7 @@ func (s *Set) abandoned(rec *Record) bool {
 // Find returns the container that a user means: by name, id, or a unique
 // beginning of an id.
 func (s *Set) Find(ctx context.Context, name string) (Record, error) {
-	if len(name) == 64 && idPattern.MatchString(name) {
+	if len(name) == 64 && isID(name) {
 		return s.Get(name)
 	}
 	all, err := s.List(ctx)
@@ -169,7 +169,7 @@ func choose(all []Record, name string) (Record, error) {
 		if rec.Name == name {
 			return rec, nil
 		}
-		if idPattern.MatchString(name) && strings.HasPrefix(rec.ID, name) {
+		if isID(name) && strings.HasPrefix(rec.ID, name) {
 			found = append(found, rec)
 		}
 	}
