@@ -37,6 +37,7 @@ func (a *app) command() *cobra.Command {
 			return cmd.Help()
 		},
 	}
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkRegistriesConf() }
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -45,6 +46,8 @@ func (a *app) command() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.root, "root", a.defaultRoot(), "directory of the store")
 	root.PersistentFlags().StringVar(&a.driver, "storage-driver", a.env["STRATA_STORAGE_DRIVER"],
 		"overlay or copy (default: overlay where it works)")
+	root.PersistentFlags().StringVar(&a.registriesConf, "registries-conf", a.env["CONTAINERS_REGISTRIES_CONF"],
+		"file of mirrors and insecure registries (default: /etc/containers/registries.conf and the user's)")
 	root.AddGroup(
 		&cobra.Group{ID: "build", Title: "Build:"},
 		&cobra.Group{ID: "images", Title: "Images:"},
@@ -152,6 +155,18 @@ func (a *app) withEngine(ctx context.Context, fn func(*engine.Engine) error) err
 	return errors.Join(fn(e), e.Close())
 }
 
+// checkRegistriesConf wants a file that is named to be there; those that are
+// looked for need not be.
+func (a *app) checkRegistriesConf() error {
+	if a.registriesConf == "" {
+		return nil
+	}
+	if _, err := os.Stat(a.registriesConf); err != nil {
+		return misuse("--registries-conf: %v", err)
+	}
+	return nil
+}
+
 // registryOptions finds docker's and containers' configuration files.
 func (a *app) registryOptions() registry.Options {
 	config := a.env["DOCKER_CONFIG"]
@@ -170,8 +185,13 @@ func (a *app) registryOptions() registry.Options {
 	if home := a.env["HOME"]; home != "" && realUID() != 0 {
 		opt.RegistriesConf = append(opt.RegistriesConf, filepath.Join(home, ".config", "containers", "registries.conf"))
 	}
-	if conf := a.env["CONTAINERS_REGISTRIES_CONF"]; conf != "" {
-		opt.RegistriesConf = []string{conf}
+	if home := a.env["HOME"]; home != "" {
+		for _, tool := range []string{"docker", "containers"} {
+			opt.CertDirs = append(opt.CertDirs, filepath.Join(home, ".config", tool, "certs.d"))
+		}
+	}
+	if a.registriesConf != "" {
+		opt.RegistriesConf = []string{a.registriesConf}
 	}
 	if hosts := a.env["STRATA_INSECURE_REGISTRIES"]; hosts != "" {
 		opt.Insecure = strings.Split(hosts, ",")

@@ -59,6 +59,8 @@ type app struct {
 
 	root   string // --root
 	driver string // --storage-driver
+
+	registriesConf string // --registries-conf
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer, environ []string) *app {

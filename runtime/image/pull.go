@@ -64,6 +64,11 @@ func (s *Store) wanted(ctx context.Context, desc ocispec.Descriptor, req PullReq
 		if err != nil {
 			return nil, err
 		}
+		// An image that is no index is whatever it is: but not what somebody
+		// asked for by name.
+		if len(req.Platforms) > 0 && !platforms.Only(platforms.Normalize(p)).Match(m.Platform()) {
+			return nil, fmt.Errorf("%w %s: the image is for %s", ErrNoPlatform, platforms.Format(p), platforms.Format(m.Platform()))
+		}
 		found = append(found, m)
 	}
 	return found, nil
@@ -166,19 +171,33 @@ func (s *Store) complete(ctx context.Context, desc ocispec.Descriptor) error {
 	if err != nil {
 		return err
 	}
+	for _, blob := range doc.blobs() {
+		if _, ok := s.blobs.HasBlob(blob.Digest); !ok {
+			return fmt.Errorf("its content %s is not in the store: pull it again: %w", blob.Digest, ErrMissing)
+		}
+	}
 	for _, child := range doc.Manifests {
 		if _, ok := s.blobs.HasBlob(child.Digest); !ok {
 			name := child.Digest.String()
 			if child.Platform != nil {
 				name = platforms.Format(*child.Platform)
 			}
-			return fmt.Errorf("the image for %s was not fetched: pull all platforms first, or push a single one: %w", name, ErrMissing)
+			return fmt.Errorf("the image for %s was not fetched: pull all platforms first (--platform all), or push a single one (--platform): %w", name, ErrMissing)
 		}
 		if err := s.complete(ctx, child); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Complete reports whether all platforms of an image were fetched.
+func (s *Store) Complete(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+	err := s.complete(ctx, desc)
+	if errors.Is(err, ErrMissing) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // repositories maps blobs to the repositories of a registry that this store
