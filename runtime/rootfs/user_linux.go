@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,7 +20,9 @@ const userFileLimit = 10 << 20
 // User is what a USER specification stands for inside a root.
 type User struct {
 	UID, GID uint32
-	// Groups are the supplementary groups.
+	// Groups are the supplementary groups. The first is GID itself, as in
+	// docker and BuildKit: a process that gives its group away would otherwise
+	// no longer be refused what is closed to that group (CVE-2022-36109).
 	Groups []uint32
 	Home   string
 }
@@ -108,13 +111,15 @@ func checked(found *user.ExecUser) (User, error) {
 	if err != nil {
 		return User{}, err
 	}
-	u := User{UID: uid, GID: gid, Home: found.Home}
+	u := User{UID: uid, GID: gid, Groups: []uint32{gid}, Home: found.Home}
 	for _, g := range found.Sgids {
 		gid, err := checkID("gid", g)
 		if err != nil {
 			return User{}, err
 		}
-		u.Groups = append(u.Groups, gid)
+		if !slices.Contains(u.Groups, gid) {
+			u.Groups = append(u.Groups, gid)
+		}
 	}
 	return u, nil
 }

@@ -24,18 +24,18 @@ func TestLookupUser(t *testing.T) {
 	symlink(t, dir, "etc/passwd", "/usr/passwd") // an absolute link stays inside
 	write(t, dir, "etc/group", group)
 	for spec, want := range map[string]rootfs.User{
-		"":            {Groups: []uint32{10}, Home: "/root"},
-		"root":        {Groups: []uint32{10}, Home: "/root"},
-		"0":           {Groups: []uint32{10}, Home: "/root"},
-		"app":         {UID: 1000, GID: 100, Groups: []uint32{999, 10}, Home: "/home/app"},
-		"1000":        {UID: 1000, GID: 100, Groups: []uint32{999, 10}, Home: "/home/app"},
-		"app:docker":  {UID: 1000, GID: 999, Home: "/home/app"},
-		"app:7":       {UID: 1000, GID: 7, Home: "/home/app"},
-		"5000":        {UID: 5000},
-		"5000:5001":   {UID: 5000, GID: 5001},
-		"5000:docker": {UID: 5000, GID: 999},
-		"77":          {UID: 77},
-		"big":         {UID: 4294967294, GID: 5, Home: "/"},
+		"":            {Groups: []uint32{0, 10}, Home: "/root"},
+		"root":        {Groups: []uint32{0, 10}, Home: "/root"},
+		"0":           {Groups: []uint32{0, 10}, Home: "/root"},
+		"app":         {UID: 1000, GID: 100, Groups: []uint32{100, 999, 10}, Home: "/home/app"},
+		"1000":        {UID: 1000, GID: 100, Groups: []uint32{100, 999, 10}, Home: "/home/app"},
+		"app:docker":  {UID: 1000, GID: 999, Groups: []uint32{999}, Home: "/home/app"},
+		"app:7":       {UID: 1000, GID: 7, Groups: []uint32{7}, Home: "/home/app"},
+		"5000":        {UID: 5000, Groups: []uint32{0}},
+		"5000:5001":   {UID: 5000, GID: 5001, Groups: []uint32{5001}},
+		"5000:docker": {UID: 5000, GID: 999, Groups: []uint32{999}},
+		"77":          {UID: 77, Groups: []uint32{0}},
+		"big":         {UID: 4294967294, GID: 5, Groups: []uint32{5}, Home: "/"},
 	} {
 		got, err := r.LookupUser(spec)
 		if err != nil || !reflect.DeepEqual(got, want) {
