@@ -96,17 +96,22 @@ func (s *step) mountDev() error {
 	return nil
 }
 
-// fillDev makes what is not a device.
+// fillDev makes what is not a device. As under runc, there is a link to the
+// kernel's memory only where the kernel shows it.
 func fillDev(dev int) error {
 	for _, dir := range []string{"pts", "shm", "mqueue"} {
 		if err := unix.Mkdirat(dev, dir, 0o755); err != nil {
 			return fmt.Errorf("create /dev/%s: %w", dir, err)
 		}
 	}
-	for _, l := range [][2]string{
+	links := [][2]string{
 		{"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"},
-		{"stderr", "/proc/self/fd/2"}, {"core", "/proc/kcore"}, {"ptmx", "pts/ptmx"},
-	} {
+		{"stderr", "/proc/self/fd/2"}, {"ptmx", "pts/ptmx"},
+	}
+	if _, err := os.Lstat("/proc/kcore"); err == nil {
+		links = append(links, [2]string{"core", "/proc/kcore"})
+	}
+	for _, l := range links {
 		if err := unix.Symlinkat(l[1], dev, l[0]); err != nil {
 			return fmt.Errorf("create /dev/%s: %w", l[0], err)
 		}

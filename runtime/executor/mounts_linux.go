@@ -45,7 +45,7 @@ func (s *step) attachMounts() error {
 	for _, d := range s.defaultMounts() {
 		i := slices.IndexFunc(rest, func(m Mount) bool { return path.Clean(m.Target) == d.target })
 		if i < 0 {
-			if err := d.attach(); err != nil {
+			if err := s.attachDefault(d); err != nil {
 				return err
 			}
 			continue
@@ -61,6 +61,18 @@ func (s *step) attachMounts() error {
 		}
 	}
 	return s.attachDevices()
+}
+
+// attachDefault attaches a default mount.
+func (s *step) attachDefault(d defaultMount) error {
+	before := len(s.tree.stubs)
+	if err := d.attach(); err != nil {
+		return err
+	}
+	if s.spec.KeepSystemDirs {
+		s.tree.keepStubs(before)
+	}
+	return nil
 }
 
 // attachRoot attaches the root, so that mounts can be attached in it.

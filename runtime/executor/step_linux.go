@@ -156,7 +156,7 @@ func (s *step) files() error {
 	}
 	// All mount points are made, and they stay: nothing can be removed from
 	// this mount any more. It has no layer either.
-	s.tree.closeStubs()
+	s.tree.keepStubs(0)
 	if err := restrict(s.spec.Root, true, false); err != nil {
 		return fmt.Errorf("make the root file system read-only: %w", err)
 	}

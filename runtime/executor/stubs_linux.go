@@ -100,12 +100,12 @@ func (t *tree) removeStubs() error {
 	return errors.Join(errs...)
 }
 
-// closeStubs leaves them where they are.
-func (t *tree) closeStubs() {
-	for _, s := range t.stubs {
+// keepStubs leaves those where they are that were made after the first n.
+func (t *tree) keepStubs(n int) {
+	for _, s := range t.stubs[n:] {
 		_ = s.dir.Close()
 	}
-	t.stubs = nil
+	t.stubs = t.stubs[:n]
 }
 
 func (s *stub) remove() error {

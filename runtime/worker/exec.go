@@ -276,6 +276,8 @@ func (r *execRun) spec(ctx context.Context) (*executor.Spec, error) {
 		Root:         r.root.file,
 		ReadonlyRoot: r.root.readonly,
 		Hostname:     meta.Hostname,
+
+		KeepSystemDirs: true,
 		Command: executor.Command{
 			Args: meta.Args, Cwd: cwd, User: user,
 			Security: executor.Security{Privileged: r.op.Security == pb.SecurityMode_INSECURE},
