@@ -52,11 +52,12 @@ func attributesOf(hdr *tar.Header) (attributes, error) {
 	return a, nil
 }
 
-// takeXattr says which extended attributes of a tar are set: those that a layer
-// keeps, and access lists. Never what would mean something to overlayfs or to
-// us, nor labels and keys that only this host's administrator may give.
+// takeXattr says which extended attributes of a tar are set: capabilities,
+// access lists, and the users' own. Never what would mean something to
+// overlayfs or to us, nor labels and keys that only this host's administrator
+// may give.
 func takeXattr(name string) bool {
-	return keepXattr(name) || strings.HasPrefix(name, "system.posix_acl_")
+	return name == capability || ownXattr(name) || strings.HasPrefix(name, "system.posix_acl_")
 }
 
 // attributesBelow are those of a directory in the layers below.

@@ -48,7 +48,7 @@ func open(t testing.TB, dir string) *rootfs.Root {
 // described are the files of a layer directory, as a tar can keep them.
 func described(t testing.TB, dir string) map[string]string {
 	t.Helper()
-	return treetest.Describe(t, dir, treetest.DescribeOptions{NoSockets: true, Seconds: true})
+	return treetest.Describe(t, dir, treetest.DescribeOptions{NoSockets: true, Seconds: true, HideXattr: ownXattr})
 }
 
 func tarOf(t testing.TB, dir string, o WriteOptions) []byte {

@@ -238,7 +238,7 @@ func (t *tarWriter) describe(e *tree.Entry, attrs map[string]string) (*header, e
 		uid:      int64(st.Uid),
 		gid:      int64(st.Gid),
 		mtime:    t.bound(st.Mtim),
-		xattrs:   keptXattrs(attrs),
+		xattrs:   t.keptXattrs(attrs),
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
@@ -259,12 +259,16 @@ func (t *tarWriter) bound(ts unix.Timespec) int64 {
 	return sec
 }
 
-// keptXattrs are the extended attributes that a layer keeps: capabilities, and
-// the users' own.
-func keptXattrs(attrs map[string]string) map[string]string {
+// capability is the extended attribute with a program's capabilities.
+const capability = "security.capability"
+
+// keptXattrs are the extended attributes that are written: in a layer
+// capabilities alone, as in those of BuildKit and docker, so that an image does
+// not depend on who has built it; in a whole file system the users' own too.
+func (t *tarWriter) keptXattrs(attrs map[string]string) map[string]string {
 	var kept map[string]string
 	for name, value := range attrs {
-		if !keepXattr(name) {
+		if name != capability && (t.layer || !ownXattr(name)) {
 			continue
 		}
 		if kept == nil {
@@ -275,10 +279,8 @@ func keptXattrs(attrs map[string]string) map[string]string {
 	return kept
 }
 
-func keepXattr(name string) bool {
-	if name == "security.capability" {
-		return true
-	}
+// ownXattr tells an attribute that users give to files.
+func ownXattr(name string) bool {
 	return strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay.") && name != OverrideXattr
 }
 

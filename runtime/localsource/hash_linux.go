@@ -90,10 +90,12 @@ func (t *thread) hashFile(fd int, sum *[32]byte) (int64, error) {
 }
 
 // portable returns the extended attributes that belong to a file's contents.
+// Capabilities are none of them, as under BuildKit, where the copy of a context
+// loses them: it is given to root after they are set.
 func portable(attrs map[string]string) []fileop.Xattr {
 	var out []fileop.Xattr
 	for name, value := range attrs {
-		if fileop.PortableXattr(name) {
+		if fileop.PortableXattr(name) && name != "security.capability" {
 			out = append(out, fileop.Xattr{Name: name, Value: value})
 		}
 	}

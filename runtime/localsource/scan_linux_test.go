@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/strata-build/strata/internal/testenv"
+	"github.com/strata-build/strata/runtime/fileop"
 )
 
 var ctx = context.Background()
@@ -324,6 +325,13 @@ func TestScanErrors(t *testing.T) {
 	cancel(reason)
 	if _, err := Scan(canceled, dir, Options{}); !errors.Is(err, reason) {
 		t.Error(err)
+	}
+}
+
+func TestPortable(t *testing.T) {
+	got := portable(map[string]string{"user.b": "2", "security.capability": "x", "user.a": "1", "security.selinux": "label"})
+	if want := []fileop.Xattr{{Name: "user.a", Value: "1"}, {Name: "user.b", Value: "2"}}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 
