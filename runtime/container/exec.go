@@ -44,7 +44,7 @@ func (s *Set) Exec(ctx context.Context, req ExecRequest) (executor.Status, error
 	if err != nil {
 		return executor.Status{}, err
 	}
-	p, err := exec.Exec(ctx, executor.Target{PID: rec.State.PID, StartTime: rec.State.StartTime}, cmd)
+	p, err := exec.Exec(ctx, rec.target(), cmd)
 	if err != nil {
 		return executor.Status{}, err
 	}

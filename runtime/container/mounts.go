@@ -168,6 +168,9 @@ func (l *life) join(ctx context.Context) error {
 		return fmt.Errorf("network of container %s: %w", other.Name, err)
 	}
 	l.onClose(l.network.Close)
+	if err := other.target().Check(); err != nil {
+		return fmt.Errorf("network of container %s: %w", other.Name, err)
+	}
 	l.use(l.network)
 	if l.spec.Hostname == "" {
 		l.spec.Hostname = other.Config.Hostname
@@ -196,7 +199,16 @@ func processRoot(rec *Record) (*rootfs.Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the root file system of container %s: %w", rec.Name, err)
 	}
+	// Its number may have become that of a process of the host.
+	if err := rec.target().Check(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the root file system of container %s: %w", rec.Name, err), root.Close())
+	}
 	return root, nil
+}
+
+// target is the container's first process.
+func (r *Record) target() executor.Target {
+	return executor.Target{PID: r.State.PID, StartTime: r.State.StartTime}
 }
 
 // files mounts the files of /etc that tell of the network, unless something of

@@ -100,8 +100,8 @@ func (s *Set) signal(rec *Record, sig unix.Signal) error {
 	}
 	f := os.NewFile(uintptr(fd), rec.Name)
 	defer f.Close()
-	if !s.held(rec.ID) {
-		return nil // the monitor has ended, and the number may be another's
+	if rec.target().Check() != nil {
+		return nil // it has ended, and the number may be another's
 	}
 	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("send signal %d to container %s: %w", sig, rec.Name, err)

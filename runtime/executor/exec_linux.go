@@ -20,6 +20,17 @@ type Target struct {
 	StartTime uint64
 }
 
+// Check makes sure that the process is there, and no other one with its number.
+// Whoever opened something of /proc/PID before has then opened the right
+// process'.
+func (t Target) Check() error {
+	started, err := startTime(t.PID)
+	if err == nil && t.StartTime != 0 && started != t.StartTime {
+		err = fmt.Errorf("process %d is no longer that of the container: %w", t.PID, os.ErrProcessDone)
+	}
+	return err
+}
+
 // Exec starts c inside of the namespaces of a running container, and inside of
 // its control group unless c has one. Canceling ctx kills the process alone.
 func (e *Executor) Exec(ctx context.Context, t Target, cmd *Command) (*Process, error) {
@@ -88,14 +99,7 @@ func openTarget(t Target) (*os.File, error) {
 		return nil, fmt.Errorf("open process %d of the container: %w", t.PID, err)
 	}
 	f := os.NewFile(uintptr(fd), "container")
-	if t.StartTime == 0 {
-		return f, nil
-	}
-	started, err := startTime(t.PID)
-	if err == nil && started != t.StartTime {
-		err = fmt.Errorf("process %d is no longer that of the container: %w", t.PID, os.ErrProcessDone)
-	}
-	if err != nil {
+	if err := t.Check(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
