@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/strata-build/strata/internal/nearest"
 	"github.com/strata-build/strata/runtime/engine"
@@ -140,14 +139,10 @@ func (s *Set) List(ctx context.Context) ([]Record, error) {
 	return all, nil
 }
 
-// startGrace is how long a container may be between being made and started.
-const startGrace = time.Minute
-
+// abandoned tells whether a container has run and should have been removed. One
+// that has never run waits for its start.
 func (s *Set) abandoned(rec *Record) bool {
-	if !rec.Config.AutoRemove || rec.State.Live() || s.held(rec.ID) {
-		return false
-	}
-	return rec.State.Status != Created || time.Since(rec.Created) > startGrace
+	return rec.Config.AutoRemove && rec.State.Status == Exited && !s.held(rec.ID)
 }
 
 // Find returns the container that a user means: by name, id, or a unique
