@@ -120,7 +120,7 @@ func stepRow(h ocispec.History, size int64, o historyOptions) historyRow {
 		Author: h.Author, Comment: h.Comment, ID: "<missing>", Size: stepSize(size, o.human),
 		CreatedBy: strings.ReplaceAll(h.CreatedBy, "\t", " "),
 	}
-	if h.Created != nil {
+	if h.Created != nil && !h.Created.IsZero() {
 		row.CreatedAt, row.CreatedSince = h.Created.UTC().Format(time.RFC3339), since(*h.Created)
 	}
 	if !o.human {
