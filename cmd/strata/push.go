@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -95,7 +96,7 @@ func (a *app) pushOne(ctx context.Context, e *engine.Engine, o pushOptions, img 
 	}
 	t := a.newTransfer(o.quiet)
 	progress := func(u registry.Update) {
-		if u.Desc.Digest != desc.Digest {
+		if isLayer(u.Desc) {
 			t.update(u.Desc.Digest, pushItem(u))
 		}
 	}
@@ -108,6 +109,12 @@ func (a *app) pushOne(ctx context.Context, e *engine.Engine, o pushOptions, img 
 	}
 	_, err = fmt.Fprintf(a.stdout, "%s: digest: %s size: %d\n", tagOrDigest(named), desc.Digest, desc.Size)
 	return err
+}
+
+// isLayer tells layers, which people are shown, from the documents of an
+// image.
+func isLayer(desc ocispec.Descriptor) bool {
+	return strings.Contains(desc.MediaType, ".layer.") || strings.Contains(desc.MediaType, ".rootfs.")
 }
 
 func pushItem(u registry.Update) transferItem {

@@ -230,7 +230,7 @@ func (s *Store) repositories(ctx context.Context, target reference.Named) (map[d
 
 func addRepository(found map[digest.Digest][]reference.Named, named reference.Named, manifests []Manifest) {
 	for _, m := range manifests {
-		for _, desc := range m.Layers {
+		for _, desc := range append(m.Layers[:len(m.Layers):len(m.Layers)], m.ConfigDesc) {
 			if have := found[desc.Digest]; len(have) < 3 {
 				found[desc.Digest] = append(have, named)
 			}
