@@ -37,7 +37,7 @@ func fromLibrary(p *extractor.Package, kind Kind, os OS) Package {
 		pkg.PURL = url.String()
 	}
 	if kind == Python {
-		pkg.Advisory.Names = []string{normalPython(p.Name)}
+		pkg.Advisory.Names = []string{NormalPython(p.Name)}
 	}
 	return pkg
 }
@@ -88,8 +88,8 @@ func sourceOfRPM(file string) string {
 
 var pythonSeparators = regexp.MustCompile(`[-_.]+`)
 
-// normalPython is a name as PyPI compares it (PEP 503).
-func normalPython(name string) string {
+// NormalPython is a name as PyPI compares it (PEP 503).
+func NormalPython(name string) string {
 	return strings.ToLower(pythonSeparators.ReplaceAllLiteralString(name, "-"))
 }
 

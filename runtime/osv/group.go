@@ -1,0 +1,123 @@
+package osv
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// findings are the vulnerabilities of a target.
+func (t target) findings(db *database, n *notes) []Finding {
+	var all []Finding
+	for _, g := range groups(t.matches(db, n)) {
+		f := g.finding()
+		f.Kind, f.Package, f.Installed = t.Kind, t.Name, t.Version
+		f.PURL, f.Locations = t.PURL, t.locations
+		all = append(all, f)
+	}
+	return all
+}
+
+// group is one vulnerability, by all advisories that tell of it.
+type group struct {
+	ids     map[string]bool
+	matches []match
+}
+
+// groups joins matches that have a name in common. A distribution's advisory
+// about several vulnerabilities at once is none of them: it only counts where
+// one of these is not told of by itself.
+func groups(matches []match) []group {
+	var joined, collective []group
+	for _, m := range matches {
+		g := group{ids: names(m.advisory), matches: []match{m}}
+		if len(m.advisory.Upstream) > 1 {
+			collective = append(collective, g)
+			continue
+		}
+		joined = join(joined, g)
+	}
+	told := map[string]bool{}
+	for _, g := range joined {
+		for id := range g.ids {
+			told[id] = true
+		}
+	}
+	for _, g := range collective {
+		about := g.matches[0].advisory.Upstream
+		if slices.ContainsFunc(about, func(id string) bool { return !told[id] }) {
+			joined = join(joined, g)
+		}
+	}
+	return joined
+}
+
+// names are those by which other advisories may tell of the same.
+func names(a *advisory) map[string]bool {
+	ids := map[string]bool{a.ID: true}
+	for _, id := range a.Aliases {
+		ids[id] = true
+	}
+	if len(a.Upstream) == 1 {
+		ids[a.Upstream[0]] = true
+	}
+	return ids
+}
+
+// join puts a group into those it has a name in common with, which so become
+// one.
+func join(all []group, g group) []group {
+	var others []group
+	for _, other := range all {
+		if !overlap(other.ids, g.ids) {
+			others = append(others, other)
+			continue
+		}
+		for id := range other.ids {
+			g.ids[id] = true
+		}
+		g.matches = append(other.matches, g.matches...)
+	}
+	return append(others, g)
+}
+
+func overlap(a, b map[string]bool) bool {
+	for id := range a {
+		if b[id] {
+			return true
+		}
+	}
+	return false
+}
+
+// finding takes the worst severity, every fix, and the first summary.
+func (g group) finding() Finding {
+	f := Finding{}
+	for _, m := range g.matches {
+		if m.severity > f.Severity || m.severity == f.Severity && m.score > f.Score {
+			f.Severity, f.Score, f.Vector = m.severity, m.score, m.vector
+		}
+		if m.fixed != "" && !slices.Contains(f.Fixed, m.fixed) {
+			f.Fixed = append(f.Fixed, m.fixed)
+		}
+		f.Summary = cmp.Or(f.Summary, m.advisory.summary())
+	}
+	ids := make([]string, 0, len(g.ids))
+	for id := range g.ids {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, compareIDs)
+	f.ID, f.Aliases = ids[0], ids[1:]
+	return f
+}
+
+// compareIDs puts CVEs first: every database refers to them.
+func compareIDs(a, b string) int {
+	rank := func(id string) int {
+		if strings.HasPrefix(id, "CVE-") {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
+}
