@@ -69,7 +69,7 @@ func unshareNamespace() (*os.File, error) {
 // newNamespace makes a network namespace with loopback up, and runs fn in it.
 func newNamespace(fn func() error) (*os.File, error) {
 	return inNewNamespace(func() error {
-		if err := loopbackUp(); err != nil {
+		if err := errors.Join(loopbackUp(), relax()); err != nil {
 			return err
 		}
 		if fn == nil {
