@@ -25,6 +25,7 @@ type extractor struct {
 	root *rootfs.Root
 	set  setter
 	own  *owner // overrides the archive's owners
+	opt  ExtractOptions
 	buf  []byte
 	dirs []dirTimes
 	// last is the open parent directory of the last entry.
@@ -115,7 +116,12 @@ func (x *extractor) entry(hdr *tar.Header, r io.Reader) error {
 		}
 		return x.forget()
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
-		return x.set.node(dir, name, &a)
+		err := x.set.node(dir, name, &a)
+		if errors.Is(err, unix.EPERM) && x.opt.Skipped != nil {
+			x.opt.Skipped(p, err)
+			return nil
+		}
+		return err
 	}
 	return fmt.Errorf("it is of type %q, which is not supported", hdr.Typeflag)
 }
@@ -147,7 +153,8 @@ func (x *extractor) parent(p string) (*rootfs.Dir, error) {
 	if err := x.forget(); err != nil {
 		return nil, err
 	}
-	dir, err := x.root.MkdirAllDir(p, rootfs.MkdirOptions{Mode: 0o755, Chown: !x.set.single})
+	chown := !x.set.single && x.opt.Owners != OwnersCaller
+	dir, err := x.root.MkdirAllDir(p, rootfs.MkdirOptions{Mode: 0o755, Chown: chown})
 	if err != nil {
 		return nil, err
 	}
@@ -165,8 +172,14 @@ func (x *extractor) clear(dir *rootfs.Dir, name string, hdr *tar.Header) (merge 
 	if err != nil {
 		return false, err
 	}
-	if st.Mode&unix.S_IFMT == unix.S_IFDIR && hdr.Typeflag == tar.TypeDir {
+	isDir, toDir := st.Mode&unix.S_IFMT == unix.S_IFDIR, hdr.Typeflag == tar.TypeDir
+	switch {
+	case isDir && toDir:
 		return true, nil
+	case isDir && x.opt.KeepKinds:
+		return false, errors.New("a directory is not overwritten by something that is none")
+	case toDir && x.opt.KeepKinds:
+		return false, errors.New("what is no directory is not overwritten by one")
 	}
 	return false, dir.RemoveAll(name)
 }
@@ -248,7 +261,7 @@ func (x *extractor) attrs(hdr *tar.Header) attrs {
 		rdev:   unix.Mkdev(uint32(hdr.Devmajor), uint32(hdr.Devminor)),
 		xattrs: headerXattrs(hdr),
 	}
-	if a.own == nil {
+	if a.own == nil && x.opt.Owners == OwnersArchive {
 		a.own = &owner{uint32(hdr.Uid), uint32(hdr.Gid)}
 	}
 	atime := hdr.ModTime

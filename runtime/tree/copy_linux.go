@@ -19,19 +19,9 @@ import (
 // extended attributes, devices, holes of sparse files, owners and times. What
 // stands in the way in dst is replaced; a directory is merged.
 func Copy(ctx context.Context, dst, src *rootfs.Root) error {
-	from, err := src.OpenDir("/")
-	if err != nil {
-		return err
-	}
-	defer from.Close()
 	g := newGraft(ctx, dst, copyOptions{})
 	defer g.abandon()
-	w := walker{ctx: ctx, v: g, raw: true}
-	e := Entry{Self: from}
-	if e.Stat, err = from.Stat(); err != nil {
-		return err
-	}
-	return w.directory(&e, level{{dir: from}}, 0)
+	return WalkRoot(ctx, src, g)
 }
 
 // CopyFile copies the file name, which is not a directory and not there in dst,

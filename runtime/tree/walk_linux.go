@@ -86,6 +86,22 @@ func Walk(ctx context.Context, req WalkRequest, v Visitor) error {
 	return w.directory(&e, top, 0)
 }
 
+// WalkRoot visits the plain tree root as Walk does, its whiteouts and marks as
+// what they are.
+func WalkRoot(ctx context.Context, root *rootfs.Root, v Visitor) error {
+	d, err := root.OpenDir("/")
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	w := walker{ctx: ctx, v: v, raw: true}
+	e := Entry{Self: d}
+	if e.Stat, err = d.Stat(); err != nil {
+		return err
+	}
+	return w.directory(&e, level{{dir: d}}, 0)
+}
+
 type walker struct {
 	ctx    context.Context
 	v      Visitor

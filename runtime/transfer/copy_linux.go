@@ -1,0 +1,82 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/strata-build/strata/runtime/fileop"
+)
+
+// Options say how to copy.
+type Options struct {
+	// FollowLink copies what a symlink leads to, when the source is one.
+	FollowLink bool
+	// Overrides reads the owners of source files from tree.Override.
+	Overrides bool
+	// Extract says how files are made.
+	Extract fileop.ExtractOptions
+}
+
+// Copy copies a file or a directory, and returns how many bytes its files have.
+func Copy(ctx context.Context, dst, src Place, o Options) (int64, error) {
+	s, err := src.source(o.FollowLink)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", src.Path, err)
+	}
+	to, err := dst.target(&s)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", dst.Path, err)
+	}
+	r, w := io.Pipe()
+	var size int64
+	packed := make(chan error, 1)
+	go func() {
+		var err error
+		size, err = s.pack(ctx, w, to.name, o.Overrides)
+		packed <- w.CloseWithError(err)
+	}()
+	err = dst.extract(ctx, to.dir, r, o.Extract)
+	// Where extracting failed, the other side is not to wait for it.
+	_ = r.CloseWithError(err)
+	err = errors.Join(err, <-packed)
+	return size, err
+}
+
+// extract unpacks a stream in a directory of the place's root.
+func (p Place) extract(ctx context.Context, dir string, r io.Reader, o fileop.ExtractOptions) error {
+	root, err := p.Root.Sub(dir)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.Path, err)
+	}
+	o.KeepKinds = true
+	if err := fileop.Extract(ctx, root, r, o); err != nil {
+		return errors.Join(fmt.Errorf("copy to %s: %w", p.Path, err), root.Close())
+	}
+	return root.Close()
+}
+
+// Pack writes a file or a directory to w as a tar stream.
+func Pack(ctx context.Context, w io.Writer, src Place, o Options) error {
+	s, err := src.source(o.FollowLink)
+	if err == nil {
+		_, err = s.pack(ctx, w, s.name, o.Overrides)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", src.Path, err)
+	}
+	return nil
+}
+
+// Unpack unpacks a tar stream, compressed or not, in a directory.
+func Unpack(ctx context.Context, dst Place, r io.Reader, o Options) error {
+	d, err := dst.destination()
+	if err == nil && (!d.exists || !isDir(&d.st)) {
+		err = ErrNotDirectory
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", dst.Path, err)
+	}
+	return dst.extract(ctx, d.path, r, o.Extract)
+}
