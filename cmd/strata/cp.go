@@ -125,7 +125,7 @@ func (a *app) copying(ctx context.Context, name string, req *container.CopyReque
 		if err != nil {
 			return err
 		}
-		req.ID = rec.ID
+		req.ID, req.Name = rec.ID, rec.Name
 		return fn(s)
 	})
 }

@@ -15,6 +15,8 @@ import (
 // way, the method tells.
 type CopyRequest struct {
 	ID string
+	// Name is what messages call the container.
+	Name string
 	// Path is a path in the container, as the user wrote it.
 	Path string
 	// Local is an absolute path of the user's. A stream takes its place.
@@ -85,7 +87,7 @@ func (s *Set) copying(ctx context.Context, req CopyRequest, fn func(inside, outs
 	if err != nil {
 		return errors.Join(err, files.close())
 	}
-	err = fn(transfer.Place{Root: files.Root, Path: req.Path}, transfer.Place{Root: host, Path: req.Local})
+	err = fn(transfer.Place{Root: files.Root, Path: req.Path, Owner: req.Name}, transfer.Place{Root: host, Path: req.Local})
 	if closeErr := errors.Join(host.Close(), files.close()); closeErr != nil {
 		err = errors.Join(err, fmt.Errorf("close the container's files: %w", closeErr))
 	}

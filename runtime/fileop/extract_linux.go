@@ -180,6 +180,10 @@ func (x *extractor) clear(dir *rootfs.Dir, name string, hdr *tar.Header) (merge 
 		return false, errors.New("a directory is not overwritten by something that is none")
 	case toDir && x.opt.KeepKinds:
 		return false, errors.New("what is no directory is not overwritten by one")
+	case x.opt.KeepKinds:
+		if err := notMounted(dir, name); err != nil {
+			return false, err
+		}
 	}
 	return false, dir.RemoveAll(name)
 }

@@ -23,11 +23,11 @@ type Options struct {
 func Copy(ctx context.Context, dst, src Place, o Options) (int64, error) {
 	s, err := src.source(o.FollowLink)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", src.Path, err)
+		return 0, fmt.Errorf("%s: %w", src, err)
 	}
 	to, err := dst.target(&s)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", dst.Path, err)
+		return 0, fmt.Errorf("%s: %w", dst, err)
 	}
 	r, w := io.Pipe()
 	var size int64
@@ -48,11 +48,11 @@ func Copy(ctx context.Context, dst, src Place, o Options) (int64, error) {
 func (p Place) extract(ctx context.Context, dir string, r io.Reader, o fileop.ExtractOptions) error {
 	root, err := p.Root.Sub(dir)
 	if err != nil {
-		return fmt.Errorf("%s: %w", p.Path, err)
+		return fmt.Errorf("%s: %w", p, err)
 	}
 	o.KeepKinds = true
 	if err := fileop.Extract(ctx, root, r, o); err != nil {
-		return errors.Join(fmt.Errorf("copy to %s: %w", p.Path, err), root.Close())
+		return errors.Join(fmt.Errorf("copy to %s: %w", p, err), root.Close())
 	}
 	return root.Close()
 }
@@ -64,7 +64,7 @@ func Pack(ctx context.Context, w io.Writer, src Place, o Options) error {
 		_, err = s.pack(ctx, w, s.name, o.Overrides)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", src.Path, err)
+		return fmt.Errorf("%s: %w", src, err)
 	}
 	return nil
 }
@@ -76,7 +76,7 @@ func Unpack(ctx context.Context, dst Place, r io.Reader, o Options) error {
 		err = ErrNotDirectory
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", dst.Path, err)
+		return fmt.Errorf("%s: %w", dst, err)
 	}
 	return dst.extract(ctx, d.path, r, o.Extract)
 }

@@ -28,6 +28,16 @@ var (
 type Place struct {
 	Root *rootfs.Root
 	Path string
+	// Owner is whose tree it is, for messages; "" is the user's.
+	Owner string
+}
+
+// String is the place as the user wrote it.
+func (p Place) String() string {
+	if p.Owner == "" {
+		return p.Path
+	}
+	return p.Owner + ":" + p.Path
 }
 
 // source is what is to be copied.
