@@ -186,6 +186,7 @@ func (b *build) images(ctx context.Context, results []solver.Result) (map[string
 		}
 		img.Platforms = append(img.Platforms, exporter.PlatformImage{
 			Platform: t.Platform, Config: t.Config, BaseConfig: t.BaseConfig, Layers: layers,
+			Descriptions: descriptions(b.edges[i], len(layers)),
 		})
 		images[t.Image] = img
 	}
