@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/strata-build/strata/runtime/cgroup"
 	"github.com/strata-build/strata/runtime/executor/program"
@@ -69,10 +70,16 @@ func (s *step) attachDefault(d defaultMount) error {
 	if err := d.attach(); err != nil {
 		return err
 	}
-	if s.spec.KeepSystemDirs {
+	if s.spec.KeepSystemDirs && !s.mountsBelow(d.target) {
 		s.tree.keepStubs(before)
 	}
 	return nil
+}
+
+// mountsBelow tells whether the spec mounts something below a directory. Then
+// BuildKit removes that with the mount point, if it was not there before.
+func (s *step) mountsBelow(dir string) bool {
+	return slices.ContainsFunc(s.spec.Mounts, func(m Mount) bool { return strings.HasPrefix(path.Clean(m.Target), dir+"/") })
 }
 
 // attachRoot attaches the root, so that mounts can be attached in it.

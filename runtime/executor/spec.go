@@ -57,7 +57,8 @@ type Spec struct {
 	// ShmSize is the size of /dev/shm; 0 is docker's 64 MiB.
 	ShmSize int64
 	// KeepSystemDirs leaves /dev, /proc and /sys in the root where they had to
-	// be made. runc leaves them, and so the layers of BuildKit's steps have them.
+	// be made, unless a mount of the spec is below them. runc leaves them, and
+	// so the layers of BuildKit's steps have them.
 	KeepSystemDirs bool
 	// Init runs the command below a first process that reaps orphans and
 	// passes on signals (docker's --init). The program must call InitMain.
