@@ -28,6 +28,7 @@ func (l *lab) pushBases(t *testing.T) {
 	testimage.Push(t, l.registry, "noconfig:1", must(t)(mutate.ConfigFile(oneFile(t, "noconfig"), &v1.ConfigFile{
 		OS: "linux", Architecture: "amd64", RootFS: rootFS(t, oneFile(t, "noconfig")),
 	})))
+	testimage.Push(t, l.registry, "nohistory:1", withoutHistory(t, busybox, oneFile(t, "nohistory")))
 	testimage.Push(t, l.registry, "docker-types:1", mutate.ConfigMediaType(
 		mutate.MediaType(busybox, types.DockerManifestSchema2), types.DockerConfigJSON))
 	l.pushIndex(t, "multi:1", "amd64", "arm64")
@@ -60,6 +61,23 @@ func oneFile(t *testing.T, text string) v1.Image {
 		t.Fatal(err)
 	}
 	return must(t)(testimage.FromTar(buf.Bytes(), v1.Config{}))
+}
+
+// withoutHistory puts an image's layers on another's, and drops their history.
+func withoutHistory(t *testing.T, base, top v1.Image) v1.Image {
+	t.Helper()
+	layers, err := top.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := must(t)(mutate.AppendLayers(base, layers...))
+	config, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = config.DeepCopy()
+	config.History = nil
+	return must(t)(mutate.ConfigFile(img, config))
 }
 
 func rootFS(t *testing.T, img v1.Image) v1.RootFS {

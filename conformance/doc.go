@@ -24,6 +24,7 @@
 //	@base@       the image of ../base.Dockerfile
 //	@www@        ../www over http
 //	@git@        ../git over git's http
+//	@agent@      the socket of an ssh agent
 //	@case@       the name of the case, to keep cache mounts apart
 //
 // Files and directories are made with the modes 0644 and 0755 and a time of

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ssh/agent"
+
 	"github.com/strata-build/strata/internal/testenv"
 	"github.com/strata-build/strata/internal/testimage"
 )
@@ -27,6 +29,7 @@ type lab struct {
 	address          string // buildkitd's
 	registry         string
 	www              string // the URL of the cases' files
+	agent            string // the socket of an ssh agent
 
 	cases sync.Map // directories by the name of the case
 }
@@ -35,7 +38,7 @@ type lab struct {
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	testenv.Root(t)
-	for _, tool := range []string{"runc", "git", "bzip2", "xz", "zstd", "setfattr", "setcap", "ssh-agent", "go"} {
+	for _, tool := range []string{"runc", "git", "bzip2", "xz", "zstd", "setfattr", "setcap", "skopeo", "go"} {
 		testenv.Tool(t, tool)
 	}
 	cache, err := filepath.Abs("../.cache")
@@ -50,6 +53,7 @@ func newLab(t *testing.T) *lab {
 	run(t, exec.Command("go", "build", "-trimpath", "-o", l.strata, "../cmd/strata"))
 	l.pushBases(t)
 	l.serve(t)
+	l.serveAgent(t)
 	l.startBuildkitd(t, filepath.Join(cache, "peers", "buildkitd"))
 	return l
 }
@@ -158,6 +162,29 @@ func (l *lab) serve(t *testing.T) {
 	l.www = s.URL
 }
 
+// serveAgent runs an ssh agent without keys.
+func (l *lab) serveAgent(t *testing.T) {
+	t.Helper()
+	l.agent = filepath.Join(t.TempDir(), "agent")
+	listener, err := net.Listen("unix", l.agent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_ = agent.ServeAgent(agent.NewKeyring(), conn)
+				_ = conn.Close()
+			}()
+		}
+	}()
+}
+
 // serveFile serves a file, or does what the path's first part says.
 func serveFile(w http.ResponseWriter, r *http.Request, root, name string) {
 	first, rest, _ := strings.Cut(name, "/")
@@ -187,7 +214,7 @@ func serveFile(w http.ResponseWriter, r *http.Request, root, name string) {
 func (l *lab) replacer(name string) *strings.Replacer {
 	return strings.NewReplacer(
 		"@registry@", l.registry, "@base@", l.registry+"/base/"+name+":1",
-		"@www@", l.www+"/"+name+"/www", "@git@", l.www+"/"+name+"/git", "@case@", name,
+		"@www@", l.www+"/"+name+"/www", "@git@", l.www+"/"+name+"/git", "@case@", name, "@agent@", l.agent,
 	)
 }
 

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,6 +15,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/docker/go-units"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // outcome is how a build ended.
@@ -60,7 +64,7 @@ func (l *lab) runStrata(t *testing.T, c *testCase) outcome {
 func (l *lab) runBuildkit(t *testing.T, c *testCase) outcome {
 	t.Helper()
 	archive := filepath.Join(c.dir, "buildkit.tar")
-	args, err := buildctlArgs(c.args)
+	args, err := c.buildctlArgs()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,9 +91,10 @@ func dockerfileOf(args []string) (string, []string) {
 var lists = map[string]string{"--platform": "platform", "--ulimit": "ulimit", "--add-host": "add-hosts"}
 
 // buildctlArgs writes docker's flags in buildctl's words, as buildx does.
-func buildctlArgs(args []string) ([]string, error) {
+func (c *testCase) buildctlArgs() ([]string, error) {
 	var out []string
 	listed := map[string][]string{}
+	args := c.args
 	for i := 0; i < len(args); i++ {
 		flag, value, joined := strings.Cut(args[i], "=")
 		if !joined && flag != "--no-cache" && flag != "--pull" {
@@ -102,7 +107,7 @@ func buildctlArgs(args []string) ([]string, error) {
 			listed[key] = append(listed[key], value)
 			continue
 		}
-		translated, err := buildctlFlag(flag, value)
+		translated, err := c.buildctlFlag(flag, value)
 		if err != nil {
 			return nil, err
 		}
@@ -128,7 +133,7 @@ func hosts(specs []string) []string {
 }
 
 // buildctlFlag translates one flag.
-func buildctlFlag(flag, value string) ([]string, error) {
+func (c *testCase) buildctlFlag(flag, value string) ([]string, error) {
 	name := strings.TrimPrefix(flag, "--")
 	switch flag {
 	case "--no-cache":
@@ -139,32 +144,49 @@ func buildctlFlag(flag, value string) ([]string, error) {
 		return []string{flag, value}, nil
 	case "--build-arg", "--label":
 		return []string{"--opt", name + ":" + value}, nil
-	case "--target", "--shm-size":
+	case "--target":
 		return []string{"--opt", name + "=" + value}, nil
+	case "--shm-size":
+		size, err := units.RAMInBytes(value)
+		return []string{"--opt", fmt.Sprintf("%s=%d", name, size)}, err
 	case "--network":
 		return []string{"--opt", "force-network-mode=" + value}, nil
 	case "--build-context":
-		return buildctlContext(value)
+		return c.buildctlContext(value)
 	}
 	return nil, fmt.Errorf("%s has no translation for buildctl", flag)
 }
 
 // buildctlContext translates NAME=SOURCE.
-func buildctlContext(spec string) ([]string, error) {
+func (c *testCase) buildctlContext(spec string) ([]string, error) {
 	name, source, _ := strings.Cut(spec, "=")
 	scheme, rest, remote := strings.Cut(source, "://")
 	switch {
 	case remote && scheme == "oci-layout":
-		dir, dgst, pinned := strings.Cut(rest, "@")
-		if !pinned {
-			return nil, fmt.Errorf("%s: buildctl needs a digest", spec)
-		}
-		store := path.Base(dir)
-		return []string{"--oci-layout", store + "=" + dir, "--opt", "context:" + name + "=oci-layout://" + store + "@" + dgst}, nil
+		return c.layout(name, rest)
 	case remote:
 		return []string{"--opt", "context:" + name + "=" + source}, nil
 	}
 	return []string{"--local", name + "=" + source, "--opt", "context:" + name + "=local:" + name}, nil
+}
+
+// layout gives buildctl an OCI layout, DIR:TAG, whose only image it wants to
+// know by its digest.
+func (c *testCase) layout(name, spec string) ([]string, error) {
+	dir, _, _ := strings.Cut(spec, ":")
+	data, err := os.ReadFile(filepath.Join(c.context(), dir, "index.json"))
+	if err != nil {
+		return nil, err
+	}
+	var index ocispec.Index
+	if err := json.Unmarshal(data, &index); err != nil {
+		return nil, err
+	}
+	store := path.Base(dir)
+	return []string{
+		"--oci-layout", store + "=" + dir,
+		"--opt", "context:" + name + "=oci-layout://" + store + "@" + index.Manifests[0].Digest.String(),
+	}, nil
 }
 
 // buildBase builds ../base.Dockerfile with buildkitd and pushes it.
