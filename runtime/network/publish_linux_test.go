@@ -506,7 +506,7 @@ func checkClose(t *testing.T, n *Namespace) {
 
 func TestClosingTheNamespaceEndsPublishedPorts(t *testing.T) {
 	testenv.Root(t)
-	goroutines := runtime.NumGoroutine()
+	goroutines, files := runtime.NumGoroutine(), openFiles(t)
 	p, err := New(Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -526,17 +526,17 @@ func TestClosingTheNamespaceEndsPublishedPorts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer inner.Close()
 	if err := n.Close(); err != nil {
 		t.Error(err)
 	}
 	if err := <-ended; errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("a connection does not end with the namespace")
 	}
-	if err := published.Close(); err != nil {
+	if err := errors.Join(published.Close(), inner.Close(), server.Close()); err != nil {
 		t.Error(err)
 	}
 	eventually(t, "goroutines", runtime.NumGoroutine, goroutines)
+	eventually(t, "open files", func() int { return openFiles(t) }, files)
 }
 
 func TestPublishNeedsAPrivateNetwork(t *testing.T) {

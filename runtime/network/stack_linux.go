@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 
-	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-	"gvisor.dev/gvisor/pkg/tcpip/link/fdbased"
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
@@ -25,6 +23,7 @@ const nic tcpip.NICID = 1
 type userStack struct {
 	stack     *stack.Stack
 	dev       *device
+	link      *link
 	resolvers []netip.AddrPort
 	v6        bool
 	ctx       context.Context // ends with Close: what is still relayed does too
@@ -53,6 +52,10 @@ func (w way) to(port uint16) tcpip.FullAddress {
 }
 
 func newUserStack(dev *device, resolvers []netip.AddrPort, v6 bool) (*userStack, error) {
+	l, err := newLink(dev)
+	if err != nil {
+		return nil, fmt.Errorf("open link: %w", err)
+	}
 	s := stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{
 			ipv4.NewProtocol, ipv6.NewProtocol, arp.NewProtocol,
@@ -62,11 +65,12 @@ func newUserStack(dev *device, resolvers []netip.AddrPort, v6 bool) (*userStack,
 		},
 		HandleLocal: false,
 	})
-	u := &userStack{stack: s, dev: dev, resolvers: resolvers, v6: v6}
+	u := &userStack{stack: s, dev: dev, link: l, resolvers: resolvers, v6: v6}
 	u.ctx, u.end = context.WithCancel(context.Background())
 	u.forward() // before the first packet can come
 	if err := u.attach(); err != nil {
 		u.end()
+		err = errors.Join(err, l.stop())
 		s.Destroy()
 		return nil, err
 	}
@@ -76,23 +80,7 @@ func newUserStack(dev *device, resolvers []netip.AddrPort, v6 bool) (*userStack,
 // attach connects the device. The NIC is promiscuous and may spoof: it
 // answers for every address of the world.
 func (u *userStack) attach() error {
-	fd := int(u.dev.file.Fd())
-	if err := unix.SetNonblock(fd, true); err != nil {
-		return fmt.Errorf("set device non-blocking: %w", err)
-	}
-	link, err := fdbased.New(&fdbased.Options{
-		FDs:            []int{fd},
-		MTU:            mtu,
-		EthernetHeader: u.dev.ethernet,
-		Address:        tcpip.LinkAddress(u.dev.mac),
-		// Nothing is lost between two ends of one machine's memory, and a
-		// packet socket delivers checksums that are not filled in yet.
-		RXChecksumOffload: true,
-	})
-	if err != nil {
-		return fmt.Errorf("open link: %w", err)
-	}
-	if err := u.stack.CreateNIC(nic, link); err != nil {
+	if err := u.stack.CreateNIC(nic, u.link); err != nil {
 		return stackError("create NIC", err)
 	}
 	for _, err := range []tcpip.Error{u.stack.SetPromiscuousMode(nic, true), u.stack.SetSpoofing(nic, true)} {
@@ -148,8 +136,9 @@ func (u *userStack) tune() {
 // Close cuts all connections and closes the device.
 func (u *userStack) Close() error {
 	u.end()
+	err := u.link.stop()
 	u.stack.Destroy()
-	if err := u.dev.Close(); err != nil {
+	if err := errors.Join(err, u.dev.Close()); err != nil {
 		return fmt.Errorf("close network device: %w", err)
 	}
 	return nil
