@@ -41,11 +41,18 @@ func (a *app) fsck(ctx context.Context, e *engine.Engine, repair bool) error {
 	case err != nil:
 		return err
 	case left > 0 && repair:
-		return fmt.Errorf("%d problems are left: they are of images, which only you can pull or build again, or remove", left)
+		return fmt.Errorf("%s left: images lack their content, and only you can pull or build them again, or remove them", countProblems(left))
 	case left > 0:
-		return fmt.Errorf("the store has %d problems: `strata fsck --repair` removes what is damaged", left)
+		return fmt.Errorf("the store has %s: `strata fsck --repair` removes what is damaged", countProblems(left))
 	case len(problems) == 0:
 		_, err = fmt.Fprintln(a.stderr, "the store is in order")
 	}
 	return err
+}
+
+func countProblems(n int) string {
+	if n == 1 {
+		return "1 problem"
+	}
+	return fmt.Sprintf("%d problems", n)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -34,7 +35,9 @@ func TestImageScripts(t *testing.T) {
 			env.Setenv("HTTPS_PROXY", testregistry.Tunnel(t, secure))
 			env.Setenv("BUSYBOX", image)
 			env.Setenv("WEB", serveHTTP(t, env.WorkDir))
-			env.Setenv("STRATA_ROOT", t.TempDir())
+			root := t.TempDir()
+			env.Setenv("STRATA_ROOT", root)
+			env.Defer(func() { unmountBelow(root, env.WorkDir) })
 			env.Setenv("HOME", env.WorkDir)
 			pod, err := os.MkdirTemp("/tmp", "pod") // podman wants a short path
 			if err != nil {
@@ -92,5 +95,21 @@ func inRange(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	if n := number(ts.ReadFile(args[0])); n < number(args[1]) || n > number(args[2]) {
 		ts.Fatalf("%d is not from %s to %s", n, args[1], args[2])
+	}
+}
+
+// unmountBelow ends the mounts that a script which failed has left.
+func unmountBelow(dirs ...string) {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return
+	}
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		for _, dir := range dirs {
+			if len(fields) > 4 && strings.HasPrefix(fields[4], dir+"/") {
+				_ = exec.Command("umount", "-l", fields[4]).Run()
+			}
+		}
 	}
 }

@@ -107,7 +107,7 @@ func (d *layersDescription) write(w io.Writer) error {
 		writeFiles(b, "C", l.Changed)
 		writeFiles(b, "D", l.Hidden)
 	}
-	fmt.Fprintf(b, "\nwasted: %s of %s (efficiency %.0f %%)\n", humanSize(d.WastedBytes), humanSize(d.Bytes), 100*d.Efficiency)
+	fmt.Fprintf(b, "\nwasted: %s of %s (efficiency %.1f %%)\n", humanSize(d.WastedBytes), humanSize(d.Bytes), 100*d.Efficiency)
 	for _, waste := range d.Wasted {
 		how := "replaced"
 		if waste.Removed {

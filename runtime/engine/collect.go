@@ -36,7 +36,7 @@ const (
 // (what a build can make again).
 func policy() store.Policy {
 	return store.Policy{
-		Roots: []string{image.Bucket, BucketContainers, BucketVolumes},
+		Roots: []string{image.Bucket, BucketContainers, BucketVolumes, BucketMounts},
 		Caches: []string{
 			solver.BucketResults, solver.BucketContent, solver.BucketOps, solver.BucketBuilds,
 			worker.CacheBucket, BucketHTTP, BucketPlans, image.ResolutionsBucket,
@@ -58,6 +58,9 @@ type PruneRequest struct {
 func (e *Engine) Prune(ctx context.Context, req PruneRequest) (store.Report, error) {
 	p := policy()
 	p.KeepBytes, p.All, p.Filter = req.KeepBytes, req.All, req.Filter
+	if _, err := e.Mounts(ctx); err != nil { // forgets those that a reboot ended
+		return store.Report{}, err
+	}
 	owners, err := e.owners()
 	if err != nil {
 		return store.Report{}, err

@@ -61,7 +61,7 @@ type Waste struct {
 
 // ReadContents reads the tars of an image's layers, bottom first.
 func ReadContents(ctx context.Context, layers []func() (io.ReadCloser, error)) (*Contents, error) {
-	s := &merged{root: &node{dir: true}}
+	s := &merged{root: &node{dir: true}, out: Contents{Wasted: []Waste{}}}
 	for i, open := range layers {
 		if err := s.add(ctx, open); err != nil {
 			return nil, fmt.Errorf("read layer %d of %d: %w", i+1, len(layers), err)
@@ -98,7 +98,7 @@ func (s *merged) add(ctx context.Context, open func() (io.ReadCloser, error)) er
 		return err
 	}
 	s.now++
-	s.out.Layers = append(s.out.Layers, Content{})
+	s.out.Layers = append(s.out.Layers, Content{Added: []File{}, Changed: []File{}, Hidden: []File{}})
 	headers, err := s.headers(ctx, r)
 	if err := errors.Join(err, r.Close()); err != nil {
 		return err

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/strata-build/strata/runtime/engine"
+	"github.com/strata-build/strata/runtime/image"
+)
+
+type mountOptions struct{ platform, format string }
+
+func (a *app) mountCommand() *cobra.Command {
+	var o mountOptions
+	cmd := &cobra.Command{
+		Use:   "mount [flags] [IMAGE [DIR]] [-- COMMAND [ARG]...]",
+		Short: "Mount an image's merged file tree, read-only",
+		Long: "Mount the merged tree of an image's layers, read-only, without setuid programs and devices: at\n" +
+			"DIR, or at a directory that is printed. It stays, and the store keeps its layers, until `umount`.\n" +
+			"With a command, the tree is mounted while that runs, with its path in $STRATA_MOUNT. This is how\n" +
+			"ordinary users mount: their mounts end with the command. Without an image, list what is mounted.",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+				return between(1, 2)(cmd, args[:dash])
+			}
+			return atMost(2)(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var command []string
+			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+				args, command = args[:dash], args[dash:]
+				if len(command) == 0 {
+					return misuse("there is no command after --")
+				}
+			}
+			return a.withEngine(cmd.Context(), func(e *engine.Engine) error {
+				if len(args) == 0 {
+					return a.listMounts(cmd.Context(), e, o)
+				}
+				return a.mount(cmd.Context(), e, o, args, command)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&o.platform, "platform", "", "platform of an image of several, such as linux/arm64")
+	cmd.Flags().StringVar(&o.format, "format", "", "table, json, or a Go template for each mount")
+	return cmd
+}
+
+func (a *app) mount(ctx context.Context, e *engine.Engine, o mountOptions, args, command []string) error {
+	rootless, _ := e.Rootless()
+	if rootless && command == nil {
+		return fmt.Errorf("mount %[1]s: an ordinary user's mounts end with the command that made them: give one to run, such as `strata mount %[1]s -- sh -c 'ls $STRATA_MOUNT'`", args[0])
+	}
+	f, err := imageFacts(ctx, e, args[0], o.platform)
+	if err != nil {
+		return err
+	}
+	req := engine.MountRequest{Image: f.Image, Ref: args[0], Manifest: f.Main, Passing: rootless}
+	if len(args) > 1 {
+		req.Dir = args[1]
+	}
+	m, err := e.MountImage(ctx, req)
+	if err != nil {
+		return err
+	}
+	if command == nil {
+		_, err = fmt.Fprintln(a.stdout, m.Dir)
+		return err
+	}
+	err = a.runIn(ctx, m.Dir, command)
+	return errors.Join(err, e.Unmount(context.WithoutCancel(ctx), m, true))
+}
+
+// runIn runs a command that knows where the tree is. Its exit code is ours.
+func (a *app) runIn(ctx context.Context, dir string, command []string) error {
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.stdin, a.stdout, a.stderr
+	cmd.Env = append(os.Environ(), "STRATA_MOUNT="+dir)
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() > 0 {
+		return &exitError{code: exit.ExitCode()}
+	}
+	return err
+}
+
+// mountRow is what --format can name.
+type mountRow struct{ Image, ID, Dir string }
+
+func (a *app) listMounts(ctx context.Context, e *engine.Engine, o mountOptions) error {
+	mounts, err := e.Mounts(ctx)
+	if err != nil {
+		return err
+	}
+	l := listing{
+		Table:   "{{.Image}}\t{{truncate .ID 19}}\t{{.Dir}}",
+		Headers: map[string]string{"Image": "IMAGE", "ID": "IMAGE ID", "Dir": "DIRECTORY"},
+	}
+	for _, m := range mounts {
+		l.Rows = append(l.Rows, mountRow{m.Image, m.ID, m.Dir})
+	}
+	return l.print(a.stdout, o.format)
+}
+
+func (a *app) umountCommand() *cobra.Command {
+	var force, all bool
+	cmd := &cobra.Command{
+		Use:     "umount [flags] IMAGE|DIR...",
+		Aliases: []string{"unmount"},
+		Short:   "Unmount images",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if all {
+				return noArgs(cmd, args)
+			}
+			return atLeast(1)(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withEngine(cmd.Context(), func(e *engine.Engine) error { return a.umount(cmd.Context(), e, args, all, force) })
+		},
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "unmount even where processes are at work: they go on, nobody else sees it")
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "unmount all images")
+	return cmd
+}
+
+func (a *app) umount(ctx context.Context, e *engine.Engine, names []string, all, force bool) error {
+	mounts, err := e.Mounts(ctx)
+	if err != nil {
+		return err
+	}
+	if !all {
+		if mounts, err = selectMounts(ctx, e, mounts, names); err != nil {
+			return err
+		}
+	}
+	var errs []error
+	for _, m := range mounts {
+		err := e.Unmount(ctx, m, force)
+		if err == nil {
+			_, err = fmt.Fprintln(a.stdout, m.Dir)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// selectMounts finds the mounts that each name stands for: a directory, or an
+// image with all its mounts.
+func selectMounts(ctx context.Context, e *engine.Engine, mounts []engine.Mount, names []string) ([]engine.Mount, error) {
+	var chosen []engine.Mount
+	for _, name := range names {
+		matches := matcher(ctx, e, name)
+		found := false
+		for _, m := range mounts {
+			if matches(m) {
+				found = true
+				if !slices.Contains(chosen, m) {
+					chosen = append(chosen, m)
+				}
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("%s: %w; `strata mount` lists what is mounted", name, engine.ErrNotMounted)
+		}
+	}
+	return chosen, nil
+}
+
+func matcher(ctx context.Context, e *engine.Engine, name string) func(engine.Mount) bool {
+	dir := realPath(name)
+	id := ""
+	// An image that is gone can still be mounted: then its name tells.
+	if img, err := e.Images.Resolve(ctx, name); err == nil {
+		id = img.ID.String()
+	} else if !errors.Is(err, image.ErrNotFound) {
+		id = name
+	}
+	return func(m engine.Mount) bool { return m.Dir == dir || m.Image == name || m.ID == id }
+}
+
+// realPath is a path without links, as the kernel names mounts; what is not
+// there stays as it is.
+func realPath(name string) string {
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		return name
+	}
+	if real, err := filepath.EvalSymlinks(abs); err == nil { //nolint:forbidigo // the user's own path
+		return real
+	}
+	return abs
+}
