@@ -131,8 +131,12 @@ func (s *stage) fromDockerfile(ctx context.Context, at place) (*base, error) {
 	}
 	opts := s.c.opts
 	opts.Args, opts.Epoch = s.dockerfileArgs(), s.c.epoch
+	platform := at.platform
+	if at.implicit && platforms.FormatAll(platform) == platforms.FormatAll(at.target) {
+		platform = ocispecs.Platform{} // so that the config keeps the platform of its base, as here
+	}
 	res, err := s.c.opts.Dockerfiles.Dockerfile(ctx, DockerfileRequest{
-		Dockerfile: d, Context: s.image.Context, Platform: at.platform, Options: opts,
+		Dockerfile: d, Context: s.image.Context, Platform: platform, Options: opts,
 	})
 	if err != nil {
 		return nil, because(d.Pos, err, "compile the Dockerfile")

@@ -171,7 +171,7 @@ func (c *compilation) jobs(spec *schema.Spec) ([]job, error) {
 
 // target compiles one job.
 func (c *compilation) target(ctx context.Context, j job) (*Target, error) {
-	s, err := c.stage(ctx, j.image, place{target: j.platform, platform: j.platform})
+	s, err := c.stage(ctx, j.image, place{target: j.platform, platform: j.platform, implicit: j.implicit})
 	if err != nil {
 		return nil, err
 	}

@@ -224,7 +224,7 @@ func (s *stage) mountSource(ctx context.Context, m mount) (llb.State, error) {
 
 // read opens a `from` of which the given paths are read.
 func (s *stage) read(ctx context.Context, from *schema.From, paths readPaths) (llb.State, error) {
-	at := place{target: s.at.target, platform: s.at.target}
+	at := place{target: s.at.target, platform: s.at.target, implicit: s.at.implicit}
 	if other := s.c.override(from.Ref); other != nil {
 		from = other
 	}

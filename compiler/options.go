@@ -104,7 +104,8 @@ type DockerfileRequest struct {
 	Dockerfile *schema.Dockerfile
 	// Context is the absolute directory that is its main build context.
 	Context string
-	// Platform is the target platform.
+	// Platform is the target platform; the zero value is Options.BuildPlatform,
+	// where the config keeps the platform of its base.
 	Platform ocispecs.Platform
 	// Options are those of the compilation; Args hold those of the image
 	// too.

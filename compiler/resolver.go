@@ -131,7 +131,7 @@ func (c *compilation) prefetch(ctx context.Context, jobs []job) {
 		})
 	}
 	for _, j := range jobs {
-		w.image(j.image, place{target: j.platform, platform: j.platform})
+		w.image(j.image, place{target: j.platform, platform: j.platform, implicit: j.implicit})
 	}
 	// The errors are in the memo.
 	_ = group.Wait()
@@ -164,7 +164,7 @@ func (w *walker) image(img *schema.Image, at place) {
 		return
 	}
 	w.from(img, img.From, base)
-	other := place{target: at.target, platform: at.target}
+	other := place{target: at.target, platform: at.target, implicit: at.implicit}
 	for _, step := range img.Steps {
 		w.from(img, step.From, other)
 		for _, m := range step.Mounts {

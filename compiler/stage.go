@@ -26,16 +26,18 @@ const historyComment = "buildkit.dockerfile.v0"
 // that of the stage unless it says otherwise.
 type place struct {
 	target, platform ocispecs.Platform
+	implicit         bool // nobody named the target
 }
 
 // stageKey is the identity of a stage in one compilation.
 type stageKey struct {
 	image            *schema.Image
 	target, platform string
+	implicit         bool
 }
 
 func (p place) key(img *schema.Image) stageKey {
-	return stageKey{img, platforms.FormatAll(p.target), platforms.FormatAll(p.platform)}
+	return stageKey{img, platforms.FormatAll(p.target), platforms.FormatAll(p.platform), p.implicit}
 }
 
 // stage is an image, or a stage of one, while and after it is translated. Its
@@ -151,7 +153,7 @@ func (s *stage) basePlace() (place, error) {
 		return s.at, nil
 	}
 	p, err := s.c.parsePlatform(s.image, s.image.Platform, s.at.target)
-	return place{target: s.at.target, platform: p}, err
+	return place{target: s.at.target, platform: p, implicit: s.at.implicit}, err
 }
 
 // take continues from a base.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/platforms"
@@ -215,8 +216,9 @@ func (c *converter) propose() ([]byte, error) {
 		c.images = append(c.images, &schema.Image{})
 	}
 	last := len(c.images) - 1
+	taken := map[string]bool{}
 	for i, st := range c.file.stages {
-		c.images[i].Name = st.name()
+		c.images[i].Name = uniqueName(st.name(), taken)
 		if i < last && c.left[i] == nil {
 			c.images[last].Stages = append(c.images[last].Stages, c.images[i])
 		}
@@ -237,6 +239,17 @@ func (c *converter) propose() ([]byte, error) {
 		}
 	}
 	return c.print()
+}
+
+// uniqueName is a name that no other stage has: the same name may be given to
+// several, of which the last counts for those below it.
+func uniqueName(name string, taken map[string]bool) string {
+	unique := name
+	for n := 2; taken[unique]; n++ {
+		unique = name + strconv.Itoa(n)
+	}
+	taken[unique] = true
+	return unique
 }
 
 // print prints the document.

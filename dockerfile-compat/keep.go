@@ -101,6 +101,9 @@ func (c *converter) keptArgs(st *source, needed []int) []string {
 			continue
 		}
 		for _, in := range s.commands {
+			for _, name := range triggered(in.cmd) {
+				declared[name] = false
+			}
 			arg, ok := in.cmd.(*instructions.ArgCommand)
 			if !ok {
 				continue
@@ -116,9 +119,28 @@ func (c *converter) keptArgs(st *source, needed []int) []string {
 	}
 	var out []string
 	for _, p := range c.params.list {
-		if declared[p.Name] {
+		// A proxy is one only when it is given from outside.
+		if declared[p.Name] && !frontEndArg(p.Name) {
 			out = append(out, p.Name)
 		}
 	}
 	return out
+}
+
+// triggered are the arguments that a trigger declares, in the stages below it.
+func triggered(cmd instructions.Command) []string {
+	c, ok := cmd.(*instructions.OnbuildCommand)
+	if !ok {
+		return nil
+	}
+	words := strings.Fields(c.Expression)
+	if len(words) == 0 || !strings.EqualFold(words[0], "ARG") {
+		return nil
+	}
+	var names []string
+	for _, word := range words[1:] {
+		name, _, _ := strings.Cut(word, "=")
+		names = append(names, name)
+	}
+	return names
 }

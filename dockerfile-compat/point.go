@@ -50,6 +50,9 @@ func mentions(message string) []string {
 			list = append(list, word)
 		}
 	}
+	if first, _, ok := strings.Cut(message, ": "); ok {
+		list = append(list, first)
+	}
 	return list
 }
 

@@ -153,7 +153,7 @@ func (c *converter) compileStage(ctx context.Context, n int, p probe, i int) ([]
 	named, ok := c.file.stageNamed(st.Name, len(c.file.stages))
 	if !last && !(ok && named == st) {
 		req := c.probeRequest(p, last)
-		req.Text = []byte(strings.Join(c.file.lines[:st.last], "\n") + "\n")
+		req.Text = []byte(strings.Join(c.file.raw[:st.last], "\n") + "\n")
 		res, err := Compile(ctx, req)
 		if err != nil {
 			return nil, err

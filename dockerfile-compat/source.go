@@ -17,6 +17,7 @@ import (
 // instructions: BuildKit's parser keeps neither comments nor lines.
 type dockerfile struct {
 	lines  []string // without their ends
+	raw    []string // with carriage returns, which count in heredocs
 	escape rune
 
 	directives []string // `# syntax=…` and the like
@@ -59,6 +60,7 @@ func parse(data []byte) (*dockerfile, error) {
 	}
 	f := &dockerfile{escape: res.EscapeToken}
 	for line := range strings.SplitSeq(string(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))), "\n") {
+		f.raw = append(f.raw, line)
 		f.lines = append(f.lines, strings.TrimRight(line, "\r"))
 	}
 	at := f.readDirectives(data)
@@ -225,7 +227,7 @@ func (f *dockerfile) text(needed []int, last int) string {
 }
 
 func (f *dockerfile) write(b *strings.Builder, first, last int) {
-	lines := f.lines[first-1 : last]
+	lines := f.raw[first-1 : last]
 	for len(lines) > 0 && strings.TrimSpace(lines[0]) == "" {
 		lines = lines[1:]
 	}

@@ -63,6 +63,8 @@ func (x *expansion) sources(step *schema.Step, sd instructions.SourcesAndDest) e
 		step.Paths = x.list(sd.SourcePaths)
 	case len(sd.SourcePaths) > 0:
 		return cannot("it copies both paths and inline files")
+	case step.Parents || len(step.Exclude) > 0:
+		return cannot("inline files with --parents or --exclude have no native form")
 	default:
 		return x.contents(step, sd.SourceContents)
 	}
