@@ -6,7 +6,7 @@ import "github.com/spf13/cobra"
 func (a *app) imageCommands() []*cobra.Command {
 	named := a.withImages(
 		a.imagesCommand(), a.historyCommand(), a.inspectCommand(), a.tagCommand(), a.rmiCommand(), a.saveCommand(),
-		a.pushCommand(), a.mountCommand(), a.sbomCommand(),
+		a.pushCommand(), a.mountCommand(), a.sbomCommand(), a.scanCommand(),
 	)
 	return append(named,
 		a.pullCommand(), a.loadCommand(), a.importCommand(), a.loginCommand(), a.logoutCommand(), a.searchCommand(),

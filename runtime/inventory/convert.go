@@ -1,7 +1,6 @@
 package inventory
 
 import (
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -86,11 +85,10 @@ func sourceOfRPM(file string) string {
 	return name
 }
 
-var pythonSeparators = regexp.MustCompile(`[-_.]+`)
-
 // NormalPython is a name as PyPI compares it (PEP 503).
 func NormalPython(name string) string {
-	return strings.ToLower(pythonSeparators.ReplaceAllLiteralString(name, "-"))
+	words := strings.FieldsFunc(name, func(r rune) bool { return strings.ContainsRune("-_.", r) })
+	return strings.ToLower(strings.Join(words, "-"))
 }
 
 func licenses(names []string) []string {

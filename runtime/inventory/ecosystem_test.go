@@ -43,3 +43,11 @@ func TestSourceOfRPM(t *testing.T) {
 		}
 	}
 }
+
+func TestNormalPython(t *testing.T) {
+	for name, want := range map[string]string{"Foo.Bar__baz": "foo-bar-baz", "PyYAML": "pyyaml", "a-_.b": "a-b", "": ""} {
+		if got := NormalPython(name); got != want {
+			t.Errorf("%q is compared as %q, want %q", name, got, want)
+		}
+	}
+}

@@ -61,7 +61,7 @@ func load(ctx context.Context, dir string, want wanted) (*database, error) {
 		return nil, err
 	}
 	if walked != nil {
-		return nil, fmt.Errorf("read database: %w", walked)
+		return nil, l.unread(walked)
 	}
 	if l.db.count == 0 {
 		return nil, fmt.Errorf("%s holds no OSV advisories: they are files named *.json, or *.zip with such files", dir)
@@ -80,6 +80,15 @@ type loading struct {
 	db *database
 }
 
+// unread names the folder as the user did.
+func (l *loading) unread(err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		return fmt.Errorf("read database %s: %w", path.Join(l.dir, at.Path), at.Err)
+	}
+	return fmt.Errorf("read database %s: %w", l.dir, err)
+}
+
 func (l *loading) visit(name string, d fs.DirEntry, err error) error {
 	if err = errors.Join(err, l.ctx.Err()); err != nil {
 		return err
@@ -93,7 +102,7 @@ func (l *loading) visit(name string, d fs.DirEntry, err error) error {
 	}
 	l.jobs.Go(func() error {
 		if err := read(name); err != nil {
-			return fmt.Errorf("read database %s: %w", path.Join(l.dir, name), err)
+			return l.unread(&fs.PathError{Op: "read", Path: name, Err: err})
 		}
 		return nil
 	})
