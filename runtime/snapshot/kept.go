@@ -68,12 +68,14 @@ func (c *core) keptDir(id string) (string, error) {
 	return dir, nil
 }
 
-// DropKept implements Snapshotter.
+// DropKept implements Snapshotter. It does not leave the work to the
+// background, which ends with the process: `strata run --rm` and `strata rm`
+// end right after it, and who removes a container wants the space.
 func (c *core) DropKept(id string) error {
 	if err := store.ValidName(id); err != nil {
 		return fmt.Errorf("remove kept tree: %w", err)
 	}
-	err := c.throwAway(c.keptPath(id))
+	err := c.discard(c.keptPath(id))
 	if errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove kept tree %s: %w", id, ErrNotFound)
 	}

@@ -20,10 +20,11 @@
 // damaged the layer, and then it does not count (see package store).
 //
 // Removing renames into trash, which takes microseconds, and deletes in the
-// background. That is not only for speed: ext4 looks for each new inode past
-// those deleted in the last seconds, which can make it slower by a factor of
-// ten and more. For the same reason the directory of actives carries ext4's
-// TOPDIR flag: each active then begins in a block group of its own.
+// background, unless a container is removed. That is not only for speed: ext4
+// looks for each new inode past those deleted in the last seconds, which can
+// make it slower by a factor of ten and more. For the same reason the
+// directory of actives carries ext4's TOPDIR flag: each active then begins in
+// a block group of its own.
 package snapshot
 
 import (
@@ -103,7 +104,8 @@ type Snapshotter interface {
 	// kept tree changes on its parents. It is valid during the call, and is
 	// not to be written to.
 	Changed(ctx context.Context, id string, parents []string, fn func(dir string) error) error
-	// DropKept removes a kept tree, or fails with ErrNotFound.
+	// DropKept removes a kept tree, or fails with ErrNotFound. It returns when
+	// everything is deleted.
 	DropKept(id string) error
 	// KeptOwner returns the kept trees as objects that store.Store.Collect
 	// removes.

@@ -17,15 +17,38 @@ type trash struct {
 	running bool
 }
 
-// throwAway renames a directory into the trash. When it is not there the
-// error is os.ErrNotExist.
-func (c *core) throwAway(path string) error {
+// toTrash renames a directory into the trash, and returns its name there. When
+// it is not there the error is os.ErrNotExist.
+func (c *core) toTrash(path string) (string, error) {
 	name, err := c.ownedName()
+	if err != nil {
+		return "", err
+	}
+	if err := unix.Rename(path, c.path(dirTrash, name)); err != nil {
+		return "", &os.PathError{Op: "rename into trash", Path: path, Err: err}
+	}
+	return name, nil
+}
+
+// discard removes a directory by way of the trash, and returns when it is
+// deleted.
+func (c *core) discard(path string) error {
+	name, err := c.toTrash(path)
 	if err != nil {
 		return err
 	}
-	if err := unix.Rename(path, c.path(dirTrash, name)); err != nil {
-		return &os.PathError{Op: "rename into trash", Path: path, Err: err}
+	dir, err := os.Open(c.path(dirTrash))
+	if err != nil {
+		return err
+	}
+	return errors.Join(rmtree.Remove(context.Background(), dir, name), dir.Close())
+}
+
+// throwAway removes a directory by way of the trash, in the background.
+func (c *core) throwAway(path string) error {
+	name, err := c.toTrash(path)
+	if err != nil {
+		return err
 	}
 	c.trash.mu.Lock()
 	defer c.trash.mu.Unlock()

@@ -2,6 +2,7 @@ package snapshottest
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -84,6 +85,23 @@ func testKeptIsCollected(s *suite) {
 	}
 	if err := s.sn.DropKept("k"); !errors.Is(err, snapshot.ErrNotFound) {
 		s.t.Errorf("removed twice: %v, want ErrNotFound", err)
+	}
+}
+
+// testKeptIsDeleted: a kept tree that was dropped takes no space any more.
+func testKeptIsDeleted(s *suite) {
+	s.must(s.sn.Keep(s.ctx(), "k", nil))
+	o := s.kept("k")
+	for i := range 500 { // more than is deleted by the way
+		s.mkdir(o.path(fmt.Sprintf("d%d", i)))
+		s.write(o.path(fmt.Sprintf("d%d/f", i)), "f")
+	}
+	s.must(o.file.Close())
+	s.must(s.sn.DropKept("k"))
+	left, err := os.ReadDir(filepath.Join(s.st.Root(), "snapshots", "trash"))
+	s.must(err)
+	if len(left) > 0 {
+		s.t.Errorf("left in the trash: %v", left)
 	}
 }
 

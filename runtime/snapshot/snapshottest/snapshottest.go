@@ -54,6 +54,7 @@ func Run(t *testing.T, open OpenFunc) {
 		{"Kept", testKept},
 		{"KeptChanged", testKeptChanged},
 		{"KeptIsCollected", testKeptIsCollected},
+		{"KeptIsDeleted", testKeptIsDeleted},
 		{"KeptHostileNames", testKeptHostileNames},
 	} {
 		t.Run(c.name, func(t *testing.T) {
