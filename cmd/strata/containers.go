@@ -92,17 +92,19 @@ func (a *app) forEach(ctx context.Context, s *container.Set, names []string, fn 
 }
 
 // variables reads -e; a name alone takes the environment's value.
-func (a *app) variables(specs []string) []string {
+func (a *app) variables(specs []string) ([]string, error) {
 	var env []string
 	for _, spec := range specs {
-		if !strings.Contains(spec, "=") {
-			if value, ok := a.env[spec]; ok {
-				spec += "=" + value
-			}
+		name, _, hasValue := strings.Cut(spec, "=")
+		if name == "" {
+			return nil, misuse("--env %q: it is NAME=VALUE, or NAME", spec)
+		}
+		if value, ok := a.env[name]; ok && !hasValue {
+			spec += "=" + value
 		}
 		env = append(env, spec)
 	}
-	return env
+	return env, nil
 }
 
 // streams connects a container to this command. With a terminal, this one is
@@ -118,23 +120,38 @@ func (a *app) streams(tty, interactive bool) (streams container.IO, restore func
 		return streams, restore, nil
 	}
 	streams.Size = executor.Terminal{Rows: 24, Cols: 80}
+	if err := a.checkTerminal(tty, interactive); err != nil {
+		return streams, nil, err
+	}
 	in, ok := a.stdin.(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
-		if interactive {
-			return streams, nil, misuse("standard input is no terminal: leave -t out")
-		}
 		return streams, restore, nil
-	}
-	if size, err := terminalSize(in); err == nil {
-		streams.Size = size
-	}
-	state, err := term.MakeRaw(int(in.Fd()))
-	if err != nil {
-		return streams, nil, fmt.Errorf("set terminal: %w", err)
 	}
 	resized, stop := resizes(in)
 	streams.Resized = resized
+	if size, err := terminalSize(in); err == nil {
+		streams.Size = size
+	}
+	if !interactive { // ^C is for this command, which gets no input otherwise
+		return streams, func() error { stop(); return nil }, nil
+	}
+	state, err := term.MakeRaw(int(in.Fd()))
+	if err != nil {
+		stop()
+		return streams, nil, fmt.Errorf("set terminal: %w", err)
+	}
 	return streams, func() error { stop(); return term.Restore(int(in.Fd()), state) }, nil
+}
+
+// checkTerminal makes sure that a terminal that is to be typed at is one.
+func (a *app) checkTerminal(tty, interactive bool) error {
+	if !tty || !interactive {
+		return nil
+	}
+	if in, ok := a.stdin.(*os.File); ok && term.IsTerminal(int(in.Fd())) {
+		return nil
+	}
+	return misuse("standard input is no terminal: leave -t out")
 }
 
 func terminalSize(f *os.File) (executor.Terminal, error) {

@@ -96,7 +96,7 @@ type configDescription struct {
 	Image, WorkingDir string
 	Labels            map[string]string
 	StopSignal        string
-	StopTimeout       int               `json:",omitempty"`
+	StopTimeout       *int              `json:",omitempty"`
 	Healthcheck       *container.Health `json:",omitempty"`
 }
 
@@ -230,8 +230,16 @@ func describeConfig(rec *container.Record) configDescription {
 	return configDescription{
 		Hostname: c.Hostname, User: c.User, Tty: c.Terminal, OpenStdin: c.OpenStdin, Env: c.Env, Cmd: c.Cmd,
 		Entrypoint: c.Entrypoint, Image: rec.Image.Name, WorkingDir: c.Workdir, Labels: c.Labels,
-		StopSignal: c.StopSignal, StopTimeout: int(c.StopTimeout / time.Second), Healthcheck: c.Health,
+		StopSignal: c.StopSignal, StopTimeout: inSeconds(c.StopTimeout), Healthcheck: c.Health,
 	}
+}
+
+func inSeconds(d *time.Duration) *int {
+	if d == nil {
+		return nil
+	}
+	n := int(*d / time.Second)
+	return &n
 }
 
 func describeMounts(s *container.Set, mounts []container.Mount) ([]mountDescription, error) {

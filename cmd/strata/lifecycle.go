@@ -25,27 +25,36 @@ func (a *app) startCommand() *cobra.Command {
 				if len(args) > 1 {
 					return misuse("only one container can be attached to")
 				}
-				return runError(a.startAttached(cmd.Context(), args[0]))
+				return runError(a.startAttached(cmd.Context(), args[0], interactive))
 			}
 			return a.withContainers(cmd.Context(), "", func(s *container.Set) error {
-				return a.forEach(cmd.Context(), s, args, func(rec container.Record) error { return a.startOne(rec) })
+				return a.forEach(cmd.Context(), s, args, func(rec container.Record) error { return a.startOne(s, rec) })
 			})
 		},
 	}
-	cmd.Flags().BoolVarP(&attach, "attach", "a", false, "stay in the foreground, connected to the container")
-	cmd.Flags().BoolVarP(&interactive, "interactive", "i", false, "the same")
+	cmd.Flags().BoolVarP(&attach, "attach", "a", false, "stay in the foreground, and show what the container writes")
+	cmd.Flags().BoolVarP(&interactive, "interactive", "i", false, "stay in the foreground, and connect standard input too")
 	return cmd
 }
 
-// startOne starts a container in the background. One that runs stays as it is.
-func (a *app) startOne(rec container.Record) error {
+// startOne starts a container in the background. One that runs stays as it is,
+// also where somebody else has just started it.
+func (a *app) startOne(s *container.Set, rec container.Record) error {
 	if rec.State.Live() {
 		return nil
 	}
-	return a.startMonitor(rec.ID)
+	err := a.startMonitor(rec.ID)
+	if err == nil {
+		return nil
+	}
+	if now, getErr := s.Get(rec.ID); getErr == nil && now.State.Status == container.Running {
+		return nil
+	}
+	// The codes of `run` are not those of `start`, as in docker.
+	return fmt.Errorf("start %s: %w", rec.Name, errors.New(err.Error()))
 }
 
-func (a *app) startAttached(ctx context.Context, name string) error {
+func (a *app) startAttached(ctx context.Context, name string, interactive bool) error {
 	return a.withContainers(ctx, "", func(s *container.Set) error {
 		rec, err := s.Find(ctx, name)
 		if err != nil {
@@ -54,7 +63,7 @@ func (a *app) startAttached(ctx context.Context, name string) error {
 		if rec.State.Live() {
 			return fmt.Errorf("%s: %w already: `strata logs -f %s` shows what it writes", rec.Name, container.ErrRunning, rec.Name)
 		}
-		return a.attached(ctx, s, rec, true)
+		return a.attached(ctx, s, rec, attachment{stdin: interactive && rec.Config.OpenStdin, sigProxy: true})
 	})
 }
 
@@ -90,7 +99,7 @@ func stopWait(cmd *cobra.Command, seconds int) (time.Duration, error) {
 		return -1, nil
 	}
 	if seconds < 0 {
-		return time.Duration(1<<63 - 1), nil
+		return container.Forever, nil
 	}
 	return time.Duration(seconds) * time.Second, nil
 }
@@ -136,7 +145,7 @@ func (a *app) restartCommand() *cobra.Command {
 				return err
 			}
 			return a.withContainers(ctx, "", func(s *container.Set) error {
-				return a.forEach(ctx, s, args, func(rec container.Record) error { return a.startOne(rec) })
+				return a.forEach(ctx, s, args, func(rec container.Record) error { return a.startOne(s, rec) })
 			})
 		},
 	}
@@ -196,19 +205,18 @@ func (a *app) waitCommand() *cobra.Command {
 		Args:  atLeast(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.peek(cmd.Context(), func(s *container.Set) error {
+				var errs []error
 				for _, name := range args {
 					rec, err := s.Find(cmd.Context(), name)
 					if err == nil {
 						rec, err = s.Wait(cmd.Context(), rec.ID)
 					}
-					if err != nil {
-						return err
+					if err == nil {
+						_, err = fmt.Fprintln(a.stdout, rec.State.ExitCode)
 					}
-					if _, err := fmt.Fprintln(a.stdout, rec.State.ExitCode); err != nil {
-						return err
-					}
+					errs = append(errs, err)
 				}
-				return nil
+				return errors.Join(errs...)
 			})
 		},
 	}
@@ -406,7 +414,13 @@ func (a *app) execCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			req.Env, req.Args = a.variables(append(fromFiles, req.Env...)), args[1:]
+			if req.Env, err = a.variables(append(fromFiles, req.Env...)); err != nil {
+				return err
+			}
+			if err := checkWorkdir(req.Workdir); err != nil {
+				return err
+			}
+			req.Args = args[1:]
 			return a.exec(cmd.Context(), args[0], req, detach)
 		},
 	}

@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/containerd/platforms"
 	"github.com/spf13/cobra"
 
 	"github.com/strata-build/strata/runtime/container"
@@ -19,6 +20,7 @@ import (
 	"github.com/strata-build/strata/runtime/executor"
 	"github.com/strata-build/strata/runtime/image"
 	"github.com/strata-build/strata/runtime/registry"
+	"github.com/strata-build/strata/runtime/store"
 )
 
 // docker's exit codes for containers that did not run.
@@ -38,6 +40,10 @@ func (a *app) runCommand() *cobra.Command {
 			"small monitor process stays with it. An image that is not in the store is pulled.",
 		Args: atLeast(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			o.start = true
+			if detach && cmd.Flags().Changed("sig-proxy") {
+				return &exitError{exitEngine, errors.New("-d and --sig-proxy contradict each other: leave one out")}
+			}
 			if detach {
 				return runError(a.runDetached(cmd.Context(), &o, args))
 			}
@@ -87,26 +93,38 @@ func (a *app) create(ctx context.Context, s *container.Set, o *containerFlags, a
 	if err != nil {
 		return container.Record{}, err
 	}
+	if n := &req.Config.Network; n.Mode == container.NetworkHost && (len(n.Ports) > 0 || req.PublishAll) {
+		// As in docker, whose users write both.
+		fmt.Fprintln(a.stderr, "strata: with --network host no ports are published: all that the container listens on is the host's")
+		n.Ports, req.PublishAll = nil, false
+	}
 	if err := a.ensureImage(ctx, s.Engine(), &req, o.pull); err != nil {
 		return container.Record{}, err
 	}
-	if o.cidFile != "" {
-		if _, err := os.Lstat(o.cidFile); err == nil {
-			return container.Record{}, fmt.Errorf("--cidfile %s is there already: remove it, or make sure that its container has ended", o.cidFile)
-		}
+	if o.cidFile == "" {
+		return s.Create(ctx, req)
+	}
+	f, err := os.OpenFile(o.cidFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if errors.Is(err, os.ErrExist) {
+		return container.Record{}, fmt.Errorf("--cidfile %s is there already: remove it, or make sure that its container has ended", o.cidFile)
+	}
+	if err != nil {
+		return container.Record{}, fmt.Errorf("--cidfile: %w", err)
 	}
 	rec, err := s.Create(ctx, req)
-	if err == nil && o.cidFile != "" {
-		err = os.WriteFile(o.cidFile, []byte(rec.ID), 0o666)
+	if err != nil { // no id, no file
+		return rec, errors.Join(err, f.Close(), os.Remove(o.cidFile))
 	}
-	return rec, err
+	_, err = f.WriteString(rec.ID)
+	return rec, errors.Join(err, f.Close())
 }
 
 // ensureImage pulls the image where it is not in the store, or always.
 func (a *app) ensureImage(ctx context.Context, e *engine.Engine, req *container.Request, pull string) error {
 	if pull != "always" {
-		_, err := e.Images.Resolve(ctx, req.Image)
-		if err == nil || !errors.Is(err, image.ErrNotFound) || pull == "never" {
+		err := haveImage(ctx, e, req)
+		missing := errors.Is(err, image.ErrNotFound) || errors.Is(err, image.ErrNoPlatform) || errors.Is(err, store.ErrNotFound)
+		if err == nil || !missing || pull == "never" {
 			return err
 		}
 	}
@@ -123,25 +141,51 @@ func (a *app) ensureImage(ctx context.Context, e *engine.Engine, req *container.
 	return err
 }
 
+// haveImage tells whether the image is in the store, for the platform that was
+// asked for.
+func haveImage(ctx context.Context, e *engine.Engine, req *container.Request) error {
+	img, err := e.Images.Resolve(ctx, req.Image)
+	if err != nil || req.Platform == nil {
+		return err
+	}
+	m, err := e.Images.Load(ctx, img.Desc, req.Platform, nil)
+	if err == nil && !platforms.Only(*req.Platform).Match(m.Platform()) {
+		err = fmt.Errorf("%w %s: it is for %s", image.ErrNoPlatform, platforms.Format(*req.Platform), platforms.Format(m.Platform()))
+	}
+	if err != nil {
+		return fmt.Errorf("image %s: %w", req.Image, err)
+	}
+	return nil
+}
+
 // runForeground runs the container as its monitor.
 func (a *app) runForeground(ctx context.Context, o *containerFlags, args []string, sigProxy bool) error {
+	if err := a.checkTerminal(o.tty, o.interactive); err != nil {
+		return err
+	}
 	return a.withContainers(ctx, a.beside(o), func(s *container.Set) error {
 		rec, err := a.create(ctx, s, o, args)
 		if err != nil {
 			return err
 		}
-		return a.attached(ctx, s, rec, sigProxy)
+		return a.attached(ctx, s, rec, attachment{stdin: o.interactive, sigProxy: sigProxy})
 	})
 }
 
+// attachment says what of this command a container is connected to.
+type attachment struct{ stdin, sigProxy bool }
+
 // attached runs a container in the foreground, connected to this command.
-func (a *app) attached(ctx context.Context, s *container.Set, rec container.Record, sigProxy bool) error {
-	streams, restore, err := a.streams(rec.Config.Terminal, rec.Config.OpenStdin)
+func (a *app) attached(ctx context.Context, s *container.Set, rec container.Record, to attachment) error {
+	streams, restore, err := a.streams(rec.Config.Terminal, to.stdin)
 	if err != nil {
-		return errors.Join(err, s.Remove(ctx, rec.ID, container.RemoveOptions{Volumes: true}))
+		return err
 	}
+	// Whoever reads the output may go away: then the container ends, and this
+	// command after it.
+	signal.Ignore(syscall.SIGPIPE)
 	var signals <-chan os.Signal
-	if sigProxy {
+	if to.sigProxy {
 		// The container gets them, and decides.
 		var stop func()
 		ctx = context.WithoutCancel(ctx)
@@ -151,6 +195,9 @@ func (a *app) attached(ctx context.Context, s *container.Set, rec container.Reco
 	rec, err = s.Run(ctx, container.RunRequest{ID: rec.ID, IO: streams, Signals: signals})
 	if err := errors.Join(err, restore()); err != nil {
 		return err
+	}
+	if rec.State.Error != "" {
+		fmt.Fprintf(a.stderr, "strata: %s\n", rec.State.Error)
 	}
 	if rec.State.OOMKilled {
 		fmt.Fprintf(a.stderr, "strata: %s\n", outOfMemory(&rec))

@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"encoding/csv"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -28,6 +30,7 @@ import (
 type containerFlags struct {
 	name, platform, pull, cidFile string
 	interactive, tty, remove      bool
+	start                         bool // right after it is made
 
 	env, envFiles, labels, labelFiles []string
 	workdir, user, hostname           string
@@ -45,7 +48,8 @@ type containerFlags struct {
 	ulimits                    []string
 	shmSize                    byteSize
 
-	memory, memorySwap   byteSize
+	memory               byteSize
+	memorySwap           swapSize
 	cpus                 string
 	cpuShares, cpuPeriod uint64
 	cpuQuota, pids       int64
@@ -116,6 +120,14 @@ func (o *containerFlags) addSurroundings(f *pflag.FlagSet) {
 }
 
 func (o *containerFlags) addLimits(f *pflag.FlagSet) {
+	o.addResources(f)
+	f.StringArrayVar(&o.ulimits, "ulimit", nil, "NAME=SOFT[:HARD], such as nofile=1024")
+	f.Var(&o.shmSize, "shm-size", "size of /dev/shm")
+	f.IntVar(&o.oomScoreAdj, "oom-score-adj", 0, "preference of the kernel's killer (-1000 to 1000)")
+}
+
+// addResources adds the limits of control groups, which can be changed later.
+func (o *containerFlags) addResources(f *pflag.FlagSet) {
 	f.VarP(&o.memory, "memory", "m", "most memory that the container may use, such as 200m")
 	f.Var(&o.memorySwap, "memory-swap", "memory and swap together; -1 is unlimited swap")
 	f.StringVar(&o.cpus, "cpus", "", "number of processors, such as 1.5")
@@ -125,27 +137,24 @@ func (o *containerFlags) addLimits(f *pflag.FlagSet) {
 	f.StringVar(&o.cpuSet, "cpuset-cpus", "", "processors that may be used, such as 0-2,4")
 	f.StringVar(&o.memSet, "cpuset-mems", "", "memory nodes that may be used")
 	f.Int64Var(&o.pids, "pids-limit", 0, "most processes and threads; -1 is no limit")
-	f.StringArrayVar(&o.ulimits, "ulimit", nil, "NAME=SOFT[:HARD], such as nofile=1024")
-	f.Var(&o.shmSize, "shm-size", "size of /dev/shm")
-	f.IntVar(&o.oomScoreAdj, "oom-score-adj", 0, "preference of the kernel's killer (-1000 to 1000)")
 }
 
 // request reads the flags; args are the image and its arguments.
 func (o *containerFlags) request(a *app, args []string) (container.Request, error) {
 	req := container.Request{
-		Image: args[0], Args: args[1:], Name: o.name, PublishAll: o.publishAll, NoHealth: o.noHealth,
+		Image: args[0], Args: args[1:], Name: o.name, PublishAll: o.publishAll, NoHealth: o.noHealth, Pending: o.start,
 		Config: container.Config{
 			Workdir: o.workdir, User: o.user, Groups: o.groups, Hostname: o.hostname,
 			Terminal: o.tty, OpenStdin: o.interactive,
 			ReadOnly: o.readOnly, Init: o.init, ShmSize: int64(o.shmSize), AutoRemove: o.remove,
-			StopSignal: o.stopSignal, StopTimeout: time.Duration(o.stopTimeout) * time.Second,
+			StopSignal: o.stopSignal,
 		},
+	}
+	if err := checkWorkdir(o.workdir); err != nil {
+		return req, err
 	}
 	if o.set.Changed("entrypoint") {
 		req.Entrypoint = &o.entrypoint
-	}
-	if o.set.Changed("oom-score-adj") {
-		req.Config.OOMScoreAdj = &o.oomScoreAdj
 	}
 	for _, read := range []func(*app, *container.Request) error{
 		o.readPlatform, o.readEnv, o.readNetwork, o.readMounts, o.readSecurity, o.readLimits, o.readLife,
@@ -155,6 +164,13 @@ func (o *containerFlags) request(a *app, args []string) (container.Request, erro
 		}
 	}
 	return req, nil
+}
+
+func checkWorkdir(dir string) error {
+	if dir != "" && !filepath.IsAbs(dir) {
+		return misuse("--workdir %s: it takes an absolute path", dir)
+	}
+	return nil
 }
 
 func (o *containerFlags) readPlatform(_ *app, req *container.Request) error {
@@ -177,7 +193,9 @@ func (o *containerFlags) readEnv(a *app, req *container.Request) error {
 	if err != nil {
 		return err
 	}
-	req.Config.Env = a.variables(append(specs, o.env...))
+	if req.Config.Env, err = a.variables(append(specs, o.env...)); err != nil {
+		return err
+	}
 	labels, err := readLines("--label-file", o.labelFiles)
 	if err != nil {
 		return err
@@ -223,6 +241,21 @@ func readLines(flag string, names []string) ([]string, error) {
 	return lines, nil
 }
 
+// checkNetwork refuses what could have no effect.
+func (o *containerFlags) checkNetwork(mode container.NetworkMode) error {
+	if mode == container.NetworkContainer {
+		for _, flag := range []string{"hostname", "dns", "add-host", "publish", "publish-all"} {
+			if o.set.Changed(flag) {
+				return misuse("--%s and --network %s contradict each other: that is the other container's", flag, o.network)
+			}
+		}
+	}
+	if mode == container.NetworkNone && (len(o.ports) > 0 || o.publishAll) {
+		return misuse("--publish and --network none contradict each other: nothing can reach a container without a network")
+	}
+	return nil
+}
+
 func (o *containerFlags) readNetwork(_ *app, req *container.Request) error {
 	n := &req.Config.Network
 	mode, other, named := strings.Cut(o.network, ":")
@@ -235,6 +268,9 @@ func (o *containerFlags) readNetwork(_ *app, req *container.Request) error {
 		n.Mode = container.NetworkMode(o.network)
 	default:
 		return misuse("--network %s is not known: it takes private, none, host, or container:NAME", o.network)
+	}
+	if err := o.checkNetwork(n.Mode); err != nil {
+		return err
 	}
 	var err error
 	if n.Ports, err = network.ParsePorts(o.ports); err != nil {
@@ -274,17 +310,30 @@ func (o *containerFlags) readMounts(_ *app, req *container.Request) error {
 		}
 	}
 	for _, spec := range o.devices {
-		source, target, _ := strings.Cut(spec, ":")
-		target, _, _ = strings.Cut(target, ":")
-		if !filepath.IsAbs(source) {
-			return misuse("--device %s: it is SOURCE[:TARGET[:rwm]] with absolute paths", spec)
+		d, err := parseDevice(spec)
+		if err != nil {
+			return err
 		}
-		if target == "" || !filepath.IsAbs(target) { // the second field are permissions
-			target = source
-		}
-		req.Config.Devices = append(req.Config.Devices, executor.Device{Source: source, Target: target})
+		req.Config.Devices = append(req.Config.Devices, d)
 	}
 	return nil
+}
+
+// parseDevice reads docker's --device.
+func parseDevice(spec string) (executor.Device, error) {
+	fields := strings.Split(spec, ":")
+	d := executor.Device{Source: fields[0], Target: fields[0]}
+	rest := fields[1:]
+	if len(rest) > 0 && filepath.IsAbs(rest[0]) {
+		d.Target, rest = rest[0], rest[1:]
+	}
+	if !filepath.IsAbs(d.Source) || len(rest) > 1 {
+		return d, misuse("--device %s: it is SOURCE[:TARGET[:rwm]] with absolute paths", spec)
+	}
+	if len(rest) == 1 && rest[0] != "rwm" && rest[0] != "rw" {
+		return d, misuse("--device %s: the permissions are those of the device on the host, so only rwm can be given", spec)
+	}
+	return d, nil
 }
 
 // parseVolume reads docker's -v.
@@ -297,7 +346,10 @@ func parseVolume(spec string) (container.Mount, error) {
 	if len(fields) > 3 || m.Target == "" || !filepath.IsAbs(m.Target) || len(fields) > 1 && m.Source == "" {
 		return m, misuse("--volume %s: it is [SOURCE:]TARGET[:ro], where TARGET is an absolute path and SOURCE a path of the host or the name of a volume", spec)
 	}
-	if strings.HasPrefix(m.Source, "/") || strings.HasPrefix(m.Source, ".") || strings.HasPrefix(m.Source, "~") {
+	if strings.HasPrefix(m.Source, "~") {
+		return m, misuse("--volume %s: the shell has not replaced ~: leave out the quotes, or write $HOME", spec)
+	}
+	if strings.HasPrefix(m.Source, "/") || strings.HasPrefix(m.Source, ".") {
 		source, err := filepath.Abs(m.Source)
 		if err != nil {
 			return m, err
@@ -329,10 +381,17 @@ func parseMount(spec string) (container.Mount, error) {
 	if err != nil {
 		return m, misuse("--mount %s: %v", spec, err)
 	}
+	var special []string
 	for _, field := range fields {
 		if err := setMount(&m, field); err != nil {
 			return m, misuse("--mount %s: %v", spec, err)
 		}
+		if kind, _, ok := strings.Cut(field, "-"); ok && slices.Contains([]string{"bind", "volume", "tmpfs"}, kind) {
+			special = append(special, kind)
+		}
+	}
+	if i := slices.IndexFunc(special, func(kind string) bool { return kind != string(m.Type) }); i >= 0 {
+		return m, misuse("--mount %s: the %s- options are not for type=%s", spec, special[i], m.Type)
 	}
 	switch {
 	case m.Target == "" || !filepath.IsAbs(m.Target):
@@ -365,7 +424,16 @@ func setMount(m *container.Mount, field string) error {
 		return setBool(&m.NoCopy, value, hasValue)
 	case "bind-nonrecursive":
 		return setBool(&m.NonRecursive, value, hasValue)
-	case "bind-create-src", "bind-create-mountpoint":
+	case "bind-recursive":
+		if value != "enabled" && value != "disabled" {
+			return fmt.Errorf("bind-recursive=%s is not possible: it takes enabled or disabled", value)
+		}
+		m.NonRecursive = value == "disabled"
+	case "bind-propagation":
+		if value != "private" && value != "rprivate" {
+			return fmt.Errorf("bind-propagation=%s is not possible: mounts are rprivate", value)
+		}
+	case "bind-create-src":
 		return setBool(&m.Create, value, hasValue)
 	case "tmpfs-size", "tmpfs-mode":
 		return setTmpfs(m, strings.TrimPrefix(name, "tmpfs-"), value)
@@ -414,8 +482,8 @@ func setTmpfs(m *container.Mount, name, value string) error {
 		m.Size = n
 	case "mode":
 		n, err := strconv.ParseUint(value, 8, 32)
-		if err != nil {
-			return fmt.Errorf("mode %q is no octal number", value)
+		if err != nil || n > 0o1777 {
+			return fmt.Errorf("mode %q is no octal number up to 1777", value)
 		}
 		m.Mode = uint32(n)
 	case "exec":
@@ -438,16 +506,14 @@ func (o *containerFlags) readSecurity(_ *app, req *container.Request) error {
 		return err
 	}
 	for _, opt := range o.security {
-		name, value, hasValue := strings.Cut(strings.Replace(opt, ":", "=", 1), "=")
+		name, value, hasValue := cutSecurity(opt)
 		switch {
 		case name == "no-new-privileges":
 			err = setBool(&sec.NoNewPrivileges, value, hasValue)
 		case name == "seccomp" && value == container.SeccompUnconfined:
 			sec.Seccomp = value
 		case name == "seccomp" && hasValue:
-			var profile []byte
-			profile, err = os.ReadFile(value)
-			sec.Seccomp = string(profile)
+			sec.Seccomp, err = readProfile(value)
 		case name == "systempaths" && value == "unconfined":
 			sec.Unmasked = true
 		case name == "apparmor" && value == "unconfined", name == "label" && value == "disable":
@@ -460,6 +526,27 @@ func (o *containerFlags) readSecurity(_ *app, req *container.Request) error {
 		}
 	}
 	return nil
+}
+
+// cutSecurity also takes docker's older form, with a colon.
+func cutSecurity(opt string) (name, value string, hasValue bool) {
+	if i := strings.IndexAny(opt, "=:"); i >= 0 {
+		return opt[:i], opt[i+1:], true
+	}
+	return opt, "", false
+}
+
+// readProfile reads a seccomp profile, and makes sure that it is one: the
+// container would not start otherwise.
+func readProfile(name string) (string, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return "", err
+	}
+	if !json.Valid(text) {
+		return "", errors.New("it is no seccomp profile in JSON")
+	}
+	return string(text), nil
 }
 
 // capabilities are docker's default, with and without; nil is the default.
@@ -516,30 +603,61 @@ func (o *containerFlags) readLimits(_ *app, req *container.Request) error {
 		Memory: int64(o.memory), MemorySwap: int64(o.memorySwap), CPUShares: o.cpuShares,
 		CPUPeriod: o.cpuPeriod, CPUQuota: o.cpuQuota, CPUSetCPUs: o.cpuSet, CPUSetMems: o.memSet, Pids: o.pids,
 	}
-	const leastMemory = 6 << 20 // docker's
-	if r.Memory != 0 && r.Memory < leastMemory {
-		return misuse("--memory %s is too little: 6m is the least", o.memory.String())
-	}
-	if r.MemorySwap > 0 && r.MemorySwap < r.Memory {
-		return misuse("--memory-swap is memory and swap together: it must be at least --memory")
-	}
-	if o.cpus != "" {
-		n, err := strconv.ParseFloat(o.cpus, 64)
-		if err != nil || n <= 0 {
-			return misuse("--cpus %s: it takes a number of processors, such as 1.5", o.cpus)
-		}
-		if o.cpuQuota != 0 || o.cpuPeriod != 0 {
-			return misuse("--cpus cannot be used together with --cpu-quota or --cpu-period")
-		}
-		r.CPUPeriod = 100_000
-		r.CPUQuota = int64(n * 100_000)
+	if err := errors.Join(o.checkLimits(&r), o.readCPUs(&r)); err != nil {
+		return err
 	}
 	req.Config.Resources = r
+	if o.set.Changed("oom-score-adj") {
+		req.Config.OOMScoreAdj = &o.oomScoreAdj
+	}
 	limits, err := parseUlimits(o.ulimits)
 	for _, l := range limits {
 		req.Config.Rlimits = append(req.Config.Rlimits, executor.Rlimit{Name: l.Name, Soft: uint64(l.Soft), Hard: uint64(l.Hard)})
 	}
 	return err
+}
+
+// The least that the kernel, or docker, takes.
+const (
+	leastMemory = 6 << 20
+	leastQuota  = 1000 // µs
+)
+
+func (o *containerFlags) checkLimits(r *cgroup.Resources) error {
+	switch {
+	case r.Memory != 0 && r.Memory < leastMemory:
+		return misuse("--memory %s is too little: 6m is the least", o.memory.String())
+	case r.MemorySwap != 0 && r.Memory == 0:
+		return misuse("--memory-swap is memory and swap together: give --memory too")
+	case r.MemorySwap > 0 && r.MemorySwap < r.Memory:
+		return misuse("--memory-swap is memory and swap together: it must be at least --memory")
+	case r.CPUQuota != 0 && r.CPUQuota < leastQuota:
+		return misuse("--cpu-quota %d is too little: %d is the least", r.CPUQuota, leastQuota)
+	case r.Pids < -1:
+		return misuse("--pids-limit %d: it takes a number of processes, or -1 for no limit", r.Pids)
+	case o.oomScoreAdj < -1000 || o.oomScoreAdj > 1000:
+		return misuse("--oom-score-adj %d: it takes a number from -1000 to 1000", o.oomScoreAdj)
+	}
+	return nil
+}
+
+// readCPUs makes a quota of --cpus.
+func (o *containerFlags) readCPUs(r *cgroup.Resources) error {
+	if o.cpus == "" {
+		return nil
+	}
+	n, err := strconv.ParseFloat(o.cpus, 64)
+	switch {
+	case err != nil || !(n > 0) || n > 1<<20:
+		return misuse("--cpus %s: it takes a number of processors, such as 1.5", o.cpus)
+	case n < 0.01:
+		return misuse("--cpus %s is too little: 0.01 is the least", o.cpus)
+	case o.cpuQuota != 0 || o.cpuPeriod != 0:
+		return misuse("--cpus cannot be used together with --cpu-quota or --cpu-period")
+	}
+	const period = 100_000
+	r.CPUPeriod, r.CPUQuota = period, int64(n*period)
+	return nil
 }
 
 func (o *containerFlags) readLife(_ *app, req *container.Request) error {
@@ -567,7 +685,30 @@ func (o *containerFlags) readLife(_ *app, req *container.Request) error {
 			return misuse("--stop-signal: %v", err)
 		}
 	}
+	if o.set.Changed("stop-timeout") {
+		d := time.Duration(o.stopTimeout) * time.Second
+		req.Config.StopTimeout = &d
+	}
+	return o.readHealth(req)
+}
+
+func (o *containerFlags) readHealth(req *container.Request) error {
+	for _, flag := range []string{"health-cmd", "health-interval", "health-timeout", "health-start-period", "health-start-interval", "health-retries"} {
+		if o.noHealth && o.set.Changed(flag) {
+			return misuse("--no-healthcheck and --%s contradict each other: leave one out", flag)
+		}
+	}
 	health := o.health
+	for flag, d := range map[string]time.Duration{
+		"interval": health.Interval, "timeout": health.Timeout, "start-period": health.StartPeriod, "start-interval": health.StartInterval,
+	} {
+		if d != 0 && d < time.Millisecond { // the kernel's, and docker's, least
+			return misuse("--health-%s %s is too short: 1ms is the least", flag, d)
+		}
+	}
+	if health.Retries < 0 {
+		return misuse("--health-retries %d: it takes a number of checks", health.Retries)
+	}
 	if o.healthCommand != "" {
 		health.Test = []string{"CMD-SHELL", o.healthCommand}
 	}

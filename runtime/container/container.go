@@ -85,6 +85,8 @@ type Record struct {
 	ID      string
 	Name    string
 	Created time.Time
+	// Pending is set while whoever made it is about to start it.
+	Pending bool `json:",omitempty"`
 	Image   Image
 	Config  Config
 	State   State
@@ -131,11 +133,13 @@ type Config struct {
 	Resources   cgroup.Resources
 	OOMScoreAdj *int `json:",omitempty"`
 
-	Restart     Restart
-	AutoRemove  bool
-	StopSignal  string
-	StopTimeout time.Duration
-	Health      *Health `json:",omitempty"`
+	Restart    Restart
+	AutoRemove bool
+	StopSignal string
+	// StopTimeout is how long `stop` waits; nil is DefaultStopTimeout, and
+	// negative is for ever.
+	StopTimeout *time.Duration `json:",omitempty"`
+	Health      *Health        `json:",omitempty"`
 }
 
 // Args is the command line of the first process.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/platforms"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -32,6 +33,9 @@ type Request struct {
 	// switches it off.
 	Health   *Health
 	NoHealth bool
+	// Pending says that the container is started right after: one to be removed
+	// at its end goes too if that never happens.
+	Pending bool
 	// PublishAll publishes the ports that the image exposes on any free ones.
 	PublishAll bool
 	// Config is the rest. Env and Labels are added to the image's, Mounts
@@ -42,7 +46,7 @@ type Request struct {
 
 // Create makes a container, which Start then runs.
 func (s *Set) Create(ctx context.Context, req Request) (Record, error) {
-	rec := Record{ID: newID(), Created: time.Now().UTC(), Config: req.Config, State: State{Status: Created}}
+	rec := Record{ID: newID(), Created: time.Now().UTC(), Pending: req.Pending, Config: req.Config, State: State{Status: Created}}
 	m, err := s.image(ctx, &rec, req)
 	if err != nil {
 		return rec, err
@@ -72,6 +76,9 @@ func (s *Set) image(ctx context.Context, rec *Record, req Request) (image.Manife
 	m, err := s.e.Images.Load(ctx, img.Desc, &platform, nil)
 	if err != nil {
 		return m, fmt.Errorf("image %s: %w", req.Image, err)
+	}
+	if req.Platform != nil && !platforms.Only(platform).Match(m.Platform()) {
+		return m, fmt.Errorf("image %s: %w %s: it is for %s", req.Image, image.ErrNoPlatform, platforms.Format(platform), platforms.Format(m.Platform()))
 	}
 	layers, err := s.unpack(ctx, m)
 	if err != nil {
@@ -170,7 +177,7 @@ func (c *Config) combine(req *Request, m image.Manifest) error {
 	c.StopSignal = orElse(c.StopSignal, of.StopSignal)
 	c.Labels = mergeLabels(of.Labels, req.Config.Labels)
 	c.Health = combineHealth(of.Healthcheck, req)
-	c.Mounts = withVolumes(c.Mounts, of.Volumes)
+	c.Mounts = inOrder(withVolumes(c.Mounts, of.Volumes))
 	if !req.PublishAll {
 		return nil
 	}
@@ -232,6 +239,13 @@ func withVolumes(mounts []Mount, volumes map[string]struct{}) []Mount {
 			mounts = append(mounts, Mount{Type: MountVolume, Target: clean(target)})
 		}
 	}
+	return mounts
+}
+
+// inOrder puts mounts below others behind them, which would hide them.
+func inOrder(mounts []Mount) []Mount {
+	depth := func(m Mount) int { return strings.Count(clean(m.Target), "/") }
+	slices.SortStableFunc(mounts, func(a, b Mount) int { return depth(a) - depth(b) })
 	return mounts
 }
 

@@ -91,11 +91,11 @@ func (r *Record) command(req *ExecRequest) (*executor.Command, error) {
 	c.Terminal = req.Terminal
 	cmd := &executor.Command{
 		Args: req.Args, Cwd: clean(orElse(req.Workdir, c.Workdir)), User: user,
-		Security: security, Rlimits: c.Rlimits, Stdout: req.IO.Stdout, Stderr: req.IO.Stderr,
+		Security: security, Rlimits: c.Rlimits, Stdout: writer{req.IO.Stdout}, Stderr: writer{req.IO.Stderr},
 		Env: mergeEnv(environment(&c, user.Home), req.Env),
 	}
 	if req.Stdin {
-		cmd.Stdin = req.IO.Stdin
+		cmd.Stdin = reader{req.IO.Stdin}
 	}
 	if req.Terminal {
 		size := req.IO.Size

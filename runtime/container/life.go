@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -27,7 +28,9 @@ type life struct {
 	root     *rootfs.Root
 	network  *network.Namespace
 	spec     *executor.Spec
+	log      *logFile
 	streams  []*stream
+	hungUp   chan struct{} // closed when nobody looks at the terminal any more
 	process  *executor.Process
 	ports    []network.Port
 	cancel   context.CancelFunc
@@ -50,7 +53,7 @@ func (m *monitor) start(ctx context.Context) (*life, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &life{m: m, rec: rec}
+	l := &life{m: m, rec: rec, hungUp: make(chan struct{})}
 	if err := l.start(ctx); err != nil {
 		return nil, errors.Join(err, l.close())
 	}
@@ -231,6 +234,7 @@ func (l *life) io(context.Context) error {
 	if err != nil {
 		return err
 	}
+	l.log = log
 	l.onClose(log.f.Close)
 	out := &stream{log: log, name: "stdout", onward: l.m.req.IO.Stdout}
 	errs := &stream{log: log, name: "stderr", onward: l.m.req.IO.Stderr}
@@ -242,12 +246,13 @@ func (l *life) io(context.Context) error {
 			size = executor.Terminal{Rows: 24, Cols: 80}
 		}
 		l.spec.Terminal = &size
+		out.hangUp = func() { close(l.hungUp) }
 	}
 	if !l.rec.Config.OpenStdin {
 		return nil
 	}
-	l.spec.Stdin = l.m.req.IO.Stdin
-	if l.spec.Stdin != nil {
+	if in := l.m.req.IO.Stdin; in != nil {
+		l.spec.Stdin = reader{in}
 		return nil
 	}
 	// Nobody is there to write, and the input does not end.
@@ -262,6 +267,13 @@ func (l *life) io(context.Context) error {
 	}
 	return nil
 }
+
+// reader and writer keep files of this process from a container, which gets
+// pipes: it is not to open them again, or to use the terminal of its user.
+type (
+	reader struct{ io.Reader }
+	writer struct{ io.Writer }
+)
 
 // begun writes down that the process runs, and begins to watch it.
 func (l *life) begun(ctx context.Context) error {
@@ -286,6 +298,9 @@ func (l *life) begun(ctx context.Context) error {
 	})
 	if err != nil {
 		return err
+	}
+	if l.rec.State.StopRequested { // while it was being restarted
+		_ = l.process.Signal(l.rec.stopSignal()) // it may have ended
 	}
 	ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if health != nil {
@@ -314,14 +329,31 @@ func (l *life) wait(ctx context.Context) (executor.Status, error) {
 	kill := context.AfterFunc(ctx, func() {
 		_ = l.process.Signal(unix.SIGKILL) // it may have ended
 	})
+	go func() {
+		select {
+		case <-l.hungUp:
+			_ = l.process.Signal(unix.SIGKILL) // it may have ended
+		case <-ended:
+		}
+	}()
 	attend(l.process, ended, l.signals(ctx, ended), l.m.req.IO.Resized)
 	kill()
 	l.cancel()
-	errs := []error{err}
-	for _, s := range l.streams {
-		errs = append(errs, s.flush(true))
-	}
+	errs := []error{withoutGone(err)}
+	l.endStreams(ctx)
 	return status, errors.Join(append(errs, l.close())...)
+}
+
+// endStreams logs what is left of lines. A container whose output nobody reads
+// any more is not started again.
+func (l *life) endStreams(ctx context.Context) {
+	for _, s := range l.streams {
+		s.flush(true)
+		if s.gone {
+			// What fails here shows as one more restart.
+			_, _ = l.m.set.requestStop(context.WithoutCancel(ctx), l.rec.ID)
+		}
+	}
 }
 
 // signals passes on what is sent to the monitor. Who asks it to end does not
@@ -354,12 +386,22 @@ func (l *life) signals(ctx context.Context, ended <-chan struct{}) <-chan os.Sig
 // hosts is the container's /etc/hosts.
 func hosts(c *Config) string {
 	text := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+	if c.Network.Mode == NetworkHost {
+		// Its names hold there. A machine may have none.
+		if host, err := os.ReadFile("/etc/hosts"); err == nil {
+			text = strings.TrimSuffix(string(host), "\n") + "\n"
+		}
+	}
 	for _, extra := range c.ExtraHosts {
 		name, address, _ := strings.Cut(extra, ":")
 		text += address + "\t" + name + "\n"
 	}
 	if c.Network.Mode == NetworkPrivate && c.Hostname != "" {
-		text += network.AddressIP.String() + "\t" + c.Hostname + "\n"
+		names := c.Hostname
+		if short, _, ok := strings.Cut(names, "."); ok {
+			names += " " + short
+		}
+		text += network.AddressIP.String() + "\t" + names + "\n"
 	}
 	return text
 }

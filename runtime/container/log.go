@@ -36,6 +36,8 @@ type LogEntry struct {
 type logFile struct {
 	mu sync.Mutex
 	f  *os.File
+	// err is the first error of writing. The container goes on without a log.
+	err error
 }
 
 func (s *Set) openLog(id string) (*logFile, error) {
@@ -51,19 +53,30 @@ func (s *Set) openLog(id string) (*logFile, error) {
 }
 
 // append writes entries at once, so that a reader sees whole lines.
-func (l *logFile) append(entries []LogEntry) error {
+func (l *logFile) append(entries []LogEntry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.write(entries); err != nil && l.err == nil {
+		l.err = fmt.Errorf("write log: %w", err)
+	}
+}
+
+func (l *logFile) write(entries []LogEntry) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	for _, e := range entries {
 		if err := enc.Encode(e); err != nil {
-			return fmt.Errorf("write log: %w", err)
+			return err
 		}
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	before, err := l.f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
 	if _, err := l.f.Write(b.Bytes()); err != nil {
-		return fmt.Errorf("write log: %w", err)
+		// No piece of a line stays, which the next one would be added to.
+		return errors.Join(err, l.f.Truncate(before))
 	}
 	return nil
 }
@@ -75,22 +88,51 @@ type stream struct {
 	name   string
 	onward io.Writer // may be nil
 	rest   []byte
+	gone   bool // the reader of onward
+	// hangUp is called then, where the container has a terminal and would
+	// not notice. May be nil.
+	hangUp func()
 }
 
-// Write implements io.Writer. Who looks on does not hold the container up by
-// going away.
+// errGone says that nobody reads the output any more.
+var errGone = errors.New("nobody reads the output")
+
+// Write implements io.Writer. When who looks on goes away, the container gets
+// to know it as by a pipe (`strata run … | head`).
 func (s *stream) Write(p []byte) (int, error) {
-	if s.onward != nil {
-		if _, err := s.onward.Write(p); err != nil {
-			s.onward = nil
-		}
-	}
 	s.rest = append(s.rest, p...)
-	return len(p), s.flush(false)
+	s.flush(false)
+	if s.onward == nil {
+		return len(p), nil
+	}
+	if _, err := s.onward.Write(p); err != nil {
+		s.gone = true
+		if s.hangUp != nil {
+			s.hangUp()
+		}
+		return 0, errGone
+	}
+	return len(p), nil
+}
+
+// withoutGone drops errGone: a container that was told so ends in its own way.
+func withoutGone(err error) error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		if errors.Is(err, errGone) {
+			return nil
+		}
+		return err
+	}
+	var errs []error
+	for _, e := range joined.Unwrap() {
+		errs = append(errs, withoutGone(e))
+	}
+	return errors.Join(errs...)
 }
 
 // flush logs the whole lines, and at the end what is left.
-func (s *stream) flush(end bool) error {
+func (s *stream) flush(end bool) {
 	var entries []LogEntry
 	now := time.Now().UTC()
 	for len(s.rest) > 0 {
@@ -111,10 +153,10 @@ func (s *stream) flush(end bool) error {
 		s.rest = s.rest[n:]
 	}
 	if len(entries) == 0 {
-		return nil
+		return
 	}
 	s.rest = append([]byte(nil), s.rest...)
-	return s.log.append(entries)
+	s.log.append(entries)
 }
 
 // LogOptions select entries of a log.

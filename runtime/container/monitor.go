@@ -177,7 +177,8 @@ func (m *monitor) once(ctx context.Context) (Record, error) {
 			StartedAt: rec.State.StartedAt, FinishedAt: time.Now().UTC(),
 			Restarts: rec.State.Restarts, StopRequested: rec.State.StopRequested, Health: rec.State.Health,
 		}
-		if err != nil {
+		// What became of the log is told, but is no failure of the container.
+		if err := errors.Join(err, l.log.err); err != nil {
 			rec.State.Error = err.Error()
 		}
 		return nil
@@ -196,10 +197,12 @@ const (
 // as in docker.
 func (m *monitor) notStarted(ctx context.Context, err error) (Record, error) {
 	rec, updateErr := m.set.update(context.WithoutCancel(ctx), m.id, func(rec *Record) error {
-		rec.State.Error, rec.State.ExitCode = err.Error(), startCode(err)
-		if rec.State.Status != Created {
-			rec.State.Status = Exited
-			rec.State.FinishedAt = time.Now().UTC()
+		st := &rec.State
+		st.Error, st.ExitCode = err.Error(), startCode(err)
+		// A killed monitor's, if any.
+		st.PID, st.StartTime, st.Monitor, st.Paused, st.Ports, st.Health = 0, 0, 0, false, nil, nil
+		if st.Status != Created {
+			st.Status, st.FinishedAt = Exited, time.Now().UTC()
 		}
 		return nil
 	})

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/strata-build/strata/internal/nearest"
 	"github.com/strata-build/strata/runtime/engine"
@@ -140,10 +142,17 @@ func (s *Set) List(ctx context.Context) ([]Record, error) {
 }
 
 // abandoned tells whether a container has run and should have been removed. One
-// that has never run waits for its start.
+// that has never run waits for its start, unless who was to start it is gone.
 func (s *Set) abandoned(rec *Record) bool {
-	return rec.Config.AutoRemove && rec.State.Status == Exited && !s.held(rec.ID)
+	if !rec.Config.AutoRemove || s.held(rec.ID) {
+		return false
+	}
+	pending := rec.Pending && rec.State.Status == Created
+	return rec.State.Status == Exited || pending && time.Since(rec.Created) > startGrace
 }
+
+// startGrace is how long `run` may take from making a container to starting it.
+const startGrace = time.Minute
 
 // Find returns the container that a user means: by name, id, or a unique
 // beginning of an id.
@@ -159,6 +168,9 @@ func (s *Set) Find(ctx context.Context, name string) (Record, error) {
 }
 
 func choose(all []Record, name string) (Record, error) {
+	if name == "" {
+		return Record{}, errors.New("an empty name is no container's")
+	}
 	var found []Record
 	for _, rec := range all {
 		if rec.Name == name {
@@ -209,22 +221,40 @@ type RemoveOptions struct {
 // Remove removes a container with all that it has written. A running one is
 // ErrRunning unless it is forced.
 func (s *Set) Remove(ctx context.Context, id string, opt RemoveOptions) error {
-	if opt.Force {
-		if err := s.Kill(ctx, id); err != nil {
-			return err
-		}
-	}
-	lock, ok, err := s.e.Store.TryLock(runLock(id))
+	lock, err := s.claim(ctx, id, opt.Force)
 	if err != nil {
 		return err
-	}
-	if !ok {
-		return fmt.Errorf("%s: %w: stop it first, or use -f", id[:shortID], ErrRunning)
 	}
 	if err := s.remove(ctx, id, opt.Volumes); err != nil {
 		return errors.Join(err, lock.Unlock())
 	}
 	return lock.Remove()
+}
+
+// claim takes the run lock of a container that does not run, or is killed for
+// it. One that is just starting or ending is waited for.
+func (s *Set) claim(ctx context.Context, id string, force bool) (*store.Lock, error) {
+	for {
+		if force {
+			if err := s.Kill(ctx, id); err != nil {
+				return nil, err
+			}
+		}
+		lock, ok, err := s.e.Store.TryLock(runLock(id))
+		if err != nil || ok {
+			return lock, err
+		}
+		rec, err := s.Get(id)
+		if err != nil {
+			return nil, err
+		}
+		if rec.State.Live() && !force {
+			return nil, fmt.Errorf("%s: %w: stop it first, or use -f", rec.Name, ErrRunning)
+		}
+		if err := s.pause(ctx, id); err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+	}
 }
 
 // remove removes what belongs to a container; the caller holds its run lock.

@@ -74,7 +74,11 @@ func (s *Set) Signal(ctx context.Context, id string, sig unix.Signal) error {
 			return err
 		}
 	}
-	return s.signal(&rec, sig)
+	err = s.signal(&rec, sig)
+	if err == nil && sig == unix.SIGKILL { // which a frozen process does not heed
+		err = s.thaw(ctx, &rec)
+	}
+	return err
 }
 
 func (s *Set) requestStop(ctx context.Context, id string) (Record, error) {
@@ -126,6 +130,19 @@ type StopOptions struct {
 	Signal unix.Signal
 }
 
+// Forever is a stop timeout that does not pass.
+const Forever = time.Duration(1<<63 - 1)
+
+func (c *Config) stopTimeout() time.Duration {
+	switch {
+	case c.StopTimeout == nil:
+		return DefaultStopTimeout
+	case *c.StopTimeout < 0:
+		return Forever
+	}
+	return *c.StopTimeout
+}
+
 // Stop asks a container to end, and kills it when it has not after a while. One
 // that does not run stays as it is.
 func (s *Set) Stop(ctx context.Context, id string, opt StopOptions) error {
@@ -134,7 +151,7 @@ func (s *Set) Stop(ctx context.Context, id string, opt StopOptions) error {
 		return err
 	}
 	if opt.Timeout < 0 {
-		opt.Timeout = firstOf(rec.Config.StopTimeout, DefaultStopTimeout)
+		opt.Timeout = rec.Config.stopTimeout()
 	}
 	if rec, err = s.requestStop(ctx, id); err != nil {
 		return err
@@ -155,20 +172,31 @@ func (s *Set) Stop(ctx context.Context, id string, opt StopOptions) error {
 }
 
 // Kill kills a container, and returns when it has ended. One that does not run
-// stays as it is.
+// stays as it is. It may be restarted just now, so it is killed until it ends.
 func (s *Set) Kill(ctx context.Context, id string) error {
-	rec, err := s.Get(id)
-	if err != nil || !rec.State.Live() {
-		return err
+	for {
+		rec, err := s.Get(id)
+		if err != nil || !rec.State.Live() {
+			return err
+		}
+		if rec, err = s.requestStop(ctx, id); err != nil {
+			return err
+		}
+		if err := errors.Join(s.thaw(ctx, &rec), s.signal(&rec, unix.SIGKILL)); err != nil {
+			return err
+		}
+		waiting, cancel := context.WithTimeout(ctx, killAgain)
+		err = s.gone(waiting, id)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return err
+		}
 	}
-	if rec, err = s.requestStop(ctx, id); err != nil {
-		return err
-	}
-	if err := errors.Join(s.thaw(ctx, &rec), s.signal(&rec, unix.SIGKILL)); err != nil {
-		return err
-	}
-	return s.gone(ctx, id)
 }
+
+// killAgain is how long a container may take to end before it is killed once
+// more.
+const killAgain = 200 * time.Millisecond
 
 // gone returns when no monitor is in charge of the container any more.
 func (s *Set) gone(ctx context.Context, id string) error {
