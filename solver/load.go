@@ -30,6 +30,7 @@ func Load(defs ...*pb.Definition) (*Graph, []Edge, error) {
 		}
 		edges[i] = edge
 	}
+	l.placeSources()
 	return &Graph{vertices: l.order}, edges, nil
 }
 
@@ -74,6 +75,18 @@ func (l *loader) definition(def *pb.Definition) (Edge, error) {
 		return Edge{}, fmt.Errorf("the terminal operation: %w", err)
 	}
 	return edge, nil
+}
+
+// placeSources says of operations that no file mentions, as the sources of a
+// Dockerfile's ADD and COPY, that they stand where they are first used.
+func (l *loader) placeSources() {
+	for _, v := range l.order {
+		for _, in := range v.Inputs {
+			if !in.Scratch() && len(in.Vertex.locations) == 0 {
+				in.Vertex.locations = v.locations
+			}
+		}
+	}
 }
 
 // decode parses the operations of one definition. The generated fast parser
