@@ -88,7 +88,7 @@ func (o *Options) lookupGroup(ctx context.Context, n *pb.NamedUserOpt) (uint32, 
 // userFile reads a file of users or groups, nil where there is none.
 func (o *Options) userFile(ctx context.Context, n *pb.NamedUserOpt, name string) ([]byte, error) {
 	if n == nil || n.Input < 0 || o.Input == nil {
-		return nil, errors.New("an owner by name has no image to look the name up in")
+		return nil, fmt.Errorf("the owner %q is a name, and there is no image to look it up in: give its number", n.GetName())
 	}
 	root, err := o.Input(ctx, n.Input)
 	if err != nil {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path"
+	"strings"
 	"sync"
 
 	"github.com/moby/buildkit/solver/pb"
@@ -72,11 +75,40 @@ func (o *fileOp) InputKey(ctx context.Context, i int, in solver.Result) (digest.
 	for _, cp := range copies {
 		d, err := fileop.Digest(ctx, src, cp)
 		if err != nil {
-			return "", errors.Join(err, closeSource())
+			return "", errors.Join(o.missing(err, cp, int64(i), resultOf(in)), closeSource())
 		}
 		parts = append(parts, d.String())
 	}
 	return keyOf(parts...), closeSource()
+}
+
+// missing says of what was not found where it was looked for, and whether an
+// ignore file hides it there.
+func (o *fileOp) missing(err error, cp *pb.FileActionCopy, input int64, in *Result) error {
+	if !errors.Is(err, fileop.ErrNotFound) || in.files == nil {
+		return err
+	}
+	name, _ := strings.CutPrefix(o.v.Inputs[input].Vertex.Op.GetSource().GetIdentifier(), "local://")
+	place := "the build context"
+	if other, ok := strings.CutPrefix(name, "context:"); ok {
+		place = fmt.Sprintf("the context %q", other)
+	}
+	dir := in.files.Dir()
+	if len(cp.IncludePatterns) == 0 && hidden(dir, cp.Src) {
+		return fmt.Errorf("%w in %s %s: it is there, and the ignore file hides it", err, place, dir)
+	}
+	return fmt.Errorf("%w in %s %s", err, place, dir)
+}
+
+// hidden tells whether a path that a selection does not have is there.
+func hidden(dir, p string) bool {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return false
+	}
+	defer root.Close()
+	_, err = root.Stat("." + path.Join("/", p))
+	return err == nil
 }
 
 // ownerInput is the input in whose passwd file a copy looks its owner up; -1
@@ -203,7 +235,8 @@ func (r *fileRun) copy(ctx context.Context, root *rootfs.Root, a *pb.FileAction,
 	if err != nil {
 		return err
 	}
-	return errors.Join(fileop.Copy(ctx, root, src, a.GetCopy(), opt), closeSource())
+	err = fileop.Copy(ctx, root, src, a.GetCopy(), opt)
+	return errors.Join(r.missing(err, a.GetCopy(), a.SecondaryInput, from), closeSource())
 }
 
 // ownerLookup opens the trees in which owners are looked up by name, and
