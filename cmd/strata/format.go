@@ -55,7 +55,9 @@ func (l listing) printJSON(w io.Writer) error {
 
 // printRows executes a template for each row, with or without a heading.
 func (l listing) printRows(w io.Writer, text string, heading bool) error {
-	text = unescape(text)
+	if plain := unescape(text); parses(plain) {
+		text = plain // within {{"\n"}} it is Go's own
+	}
 	tmpl, err := parseFormat(text, formatFuncs)
 	if err != nil {
 		return err
@@ -79,6 +81,12 @@ func (l listing) printRows(w io.Writer, text string, heading bool) error {
 
 // unescape lets a shell's user write \t and \n.
 func unescape(text string) string { return strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(text) }
+
+// parses reports whether a text is a template.
+func parses(text string) bool {
+	_, err := template.New("").Funcs(formatFuncs).Parse(text)
+	return err == nil
+}
 
 func parseFormat(text string, funcs template.FuncMap) (*template.Template, error) {
 	tmpl, err := template.New("").Funcs(funcs).Option("missingkey=error").Parse(text)
@@ -114,7 +122,7 @@ func printObject(w io.Writer, value any, format string) error {
 	if format == jsonFormat {
 		return writeJSON(w, value, "")
 	}
-	tmpl, err := parseFormat(unescape(format), formatFuncs)
+	tmpl, err := parseFormat(format, formatFuncs)
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,8 @@ func TestListing(t *testing.T) {
 		"table {{truncate .ID 2}}":             "ID\n12\n6\n",
 		"table {{upper .Name}} {{json .Tags}}": "FULL NAME TAGS\nA<B [\"x\",\"y\"]\nA MUCH LONGER NAME null\n",
 		"{{.Name}}={{.ID}}":                    "a<b=12345\na much longer name=6\n",
+		`{{.ID}}{{"\n"}}`:                      "12345\n\n6\n\n",
+		`{{.ID}}\t.`:                           "12345\t.\n6\t.\n",
 		`{{join .Tags ","}}`:                   "x,y\n\n",
 		"json":                                 `{"ID":"12345","Name":"a<b","Tags":["x","y"]}` + "\n" + `{"ID":"6","Name":"a much longer name","Tags":null}` + "\n",
 		"{{json .Name}}":                       "\"a<b\"\n\"a much longer name\"\n",
