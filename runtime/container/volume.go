@@ -14,6 +14,7 @@ import (
 	"github.com/strata-build/strata/internal/nearest"
 	"github.com/strata-build/strata/runtime/engine"
 	"github.com/strata-build/strata/runtime/rootfs"
+	"github.com/strata-build/strata/runtime/snapshot"
 	"github.com/strata-build/strata/runtime/store"
 	"github.com/strata-build/strata/runtime/tree"
 )
@@ -30,6 +31,7 @@ type Volume struct {
 	Name      string
 	Created   time.Time
 	Anonymous bool
+	Labels    map[string]string `json:",omitempty"`
 	// Filled is set once it has the files of the first image that it was
 	// mounted in.
 	Filled bool
@@ -64,31 +66,38 @@ func (s *Set) withVolume(ctx context.Context, name string, fn func(v *Volume, ex
 	return errors.Join(err, lock.Unlock())
 }
 
-// CreateVolume makes a volume, if there is none of that name.
-func (s *Set) CreateVolume(ctx context.Context, name string) (Volume, error) {
+// CreateVolume makes a volume, if there is none of that name. One without a
+// name gets a random one.
+func (s *Set) CreateVolume(ctx context.Context, name string, labels map[string]string) (Volume, error) {
+	v := Volume{Name: name, Labels: labels}
 	if name == "" {
-		name = newID()
+		v.Name, v.Anonymous = newID(), true
 	}
-	if _, err := s.ensureVolume(ctx, name, false); err != nil {
+	if _, err := s.makeVolume(ctx, v); err != nil {
 		return Volume{}, err
 	}
-	return s.Volume(name)
+	return s.Volume(v.Name)
 }
 
 // ensureVolume makes a volume where there is none.
 func (s *Set) ensureVolume(ctx context.Context, name string, anonymous bool) (made bool, err error) {
-	err = s.withVolume(ctx, name, func(v *Volume, exists bool) error {
+	return s.makeVolume(ctx, Volume{Name: name, Anonymous: anonymous})
+}
+
+func (s *Set) makeVolume(ctx context.Context, like Volume) (made bool, err error) {
+	err = s.withVolume(ctx, like.Name, func(v *Volume, exists bool) error {
 		if exists {
 			return nil
 		}
-		dir, err := s.VolumeDir(name)
+		*v = like
+		dir, err := s.VolumeDir(v.Name)
 		if err != nil {
 			return err
 		}
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return s.e.Store.Explain(err)
 		}
-		v.Created, v.Anonymous, made = time.Now().UTC(), anonymous, true
+		v.Created, made = time.Now().UTC(), true
 		return s.putVolume(*v)
 	})
 	return made, err
@@ -147,7 +156,7 @@ func (s *Set) RemoveVolume(ctx context.Context, name string) error {
 		if !exists {
 			return fmt.Errorf("%s: %w", name, ErrNoVolume)
 		}
-		users, err := s.volumeUsers(name)
+		users, err := s.VolumeUsers(name)
 		if err != nil {
 			return err
 		}
@@ -165,8 +174,18 @@ func (s *Set) RemoveVolume(ctx context.Context, name string) error {
 	})
 }
 
-// volumeUsers names the containers that mount a volume.
-func (s *Set) volumeUsers(name string) ([]string, error) {
+// VolumeSize is how many bytes the files of a volume have.
+func (s *Set) VolumeSize(ctx context.Context, name string) (int64, error) {
+	dir, err := s.VolumeDir(name)
+	if err != nil {
+		return 0, err
+	}
+	size, _, err := snapshot.Usage(ctx, dir, s.e.Layers.Format())
+	return size, err
+}
+
+// VolumeUsers names the containers that mount a volume.
+func (s *Set) VolumeUsers(name string) ([]string, error) {
 	var users []string
 	for entry, err := range s.e.Store.Records(engine.BucketContainers) {
 		if err != nil {

@@ -1,0 +1,384 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/strata-build/strata/runtime/container"
+)
+
+func (a *app) volumeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "volume",
+		Short: "Make, list and remove volumes",
+		Long: "Make, list and remove volumes: directories that containers mount by name, with `-v NAME:/PATH`,\n" +
+			"and that outlive them.",
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return misuse("`strata volume` has no %q: it has create, inspect, ls, prune and rm", args[0])
+			}
+			return cmd.Help()
+		},
+	}
+	cmd.AddCommand(a.volumeCreateCommand(), a.volumeInspectCommand(), a.volumeListCommand(), a.volumePruneCommand(), a.volumeRemoveCommand())
+	return cmd
+}
+
+func (a *app) volumeCreateCommand() *cobra.Command {
+	var name, driver string
+	var labels []string
+	cmd := &cobra.Command{
+		Use:   "create [flags] [NAME]",
+		Short: "Make a volume",
+		Args:  between(0, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				name = args[0]
+			}
+			if driver != localDriver {
+				return misuse("--driver %s: volumes are directories of the store, the driver %s; a path of the machine is mounted with -v /PATH:/PATH", driver, localDriver)
+			}
+			return a.withContainers(cmd.Context(), "", func(s *container.Set) error {
+				v, err := s.CreateVolume(cmd.Context(), name, parseLabels(labels))
+				if err == nil {
+					_, err = fmt.Fprintln(a.stdout, v.Name)
+				}
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&name, "name", "", "same as NAME")
+	cmd.Flags().StringVarP(&driver, "driver", "d", localDriver, "driver: there is only local")
+	cmd.Flags().StringArrayVar(&labels, "label", nil, "NAME=VALUE: label the volume")
+	cmd.Flags().Lookup("name").Hidden = true
+	return cmd
+}
+
+// localDriver is docker's name for volumes that are directories.
+const localDriver = "local"
+
+func parseLabels(specs []string) map[string]string {
+	if len(specs) == 0 {
+		return nil
+	}
+	labels := map[string]string{}
+	for _, spec := range specs {
+		name, value, _ := strings.Cut(spec, "=")
+		labels[name] = value
+	}
+	return labels
+}
+
+// volumeDescription is what inspect shows, docker's fields.
+type volumeDescription struct {
+	CreatedAt  string
+	Driver     string
+	Labels     map[string]string
+	Mountpoint string
+	Name       string
+	Options    map[string]string
+	Scope      string
+}
+
+func describeVolume(s *container.Set, v container.Volume) (volumeDescription, error) {
+	dir, err := s.VolumeDir(v.Name)
+	return volumeDescription{
+		CreatedAt: v.Created.Format(time.RFC3339), Driver: localDriver, Labels: v.Labels, Mountpoint: dir, Name: v.Name, Scope: localDriver,
+	}, err
+}
+
+func (a *app) volumeInspectCommand() *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:   "inspect [flags] VOLUME...",
+		Short: "Describe volumes",
+		Args:  atLeast(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.peek(cmd.Context(), func(s *container.Set) error { return a.inspectVolumes(s, args, format) })
+		},
+	}
+	cmd.Flags().StringVarP(&format, "format", "f", "", "json, or a Go template for each volume")
+	return cmd
+}
+
+func (a *app) inspectVolumes(s *container.Set, names []string, format string) error {
+	all := []volumeDescription{}
+	var errs []error
+	for _, name := range names {
+		v, err := s.Volume(name)
+		if err == nil {
+			var d volumeDescription
+			d, err = describeVolume(s, v)
+			all = append(all, d)
+		}
+		errs = append(errs, err)
+	}
+	if format == "" || format == jsonFormat {
+		return errors.Join(append(errs, writeJSON(a.stdout, all, "    "))...)
+	}
+	for _, d := range all {
+		errs = append(errs, printObject(a.stdout, d, format))
+	}
+	return errors.Join(errs...)
+}
+
+// volumeRow is what --format of `volume ls` can name; the fields are docker's.
+type volumeRow struct {
+	Driver, Labels, Links, Mountpoint, Name, Scope, Size string
+
+	labels map[string]string
+}
+
+// Label is for templates: {{.Label "name"}}.
+func (r volumeRow) Label(name string) string { return r.labels[name] }
+
+// volumeHeaders are the headings, with Label for a column of labels.
+type volumeHeaders struct{ volumeRow }
+
+// Label heads a column of labels with the label's name.
+func (volumeHeaders) Label(name string) string { return containerHeadings.Label(name) }
+
+var volumeHeadings = volumeHeaders{volumeRow{
+	Driver: "DRIVER", Labels: "LABELS", Links: "LINKS", Mountpoint: "MOUNTPOINT", Name: "VOLUME NAME", Scope: "SCOPE", Size: "SIZE",
+}}
+
+func (a *app) volumeListCommand() *cobra.Command {
+	var quiet bool
+	var format string
+	var filters []string
+	cmd := &cobra.Command{
+		Use:     "ls [flags]",
+		Aliases: []string{"list"},
+		Short:   "List volumes",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			filter, err := parseVolumeFilter(filters)
+			if err != nil {
+				return err
+			}
+			return a.peek(cmd.Context(), func(s *container.Set) error { return a.listVolumes(s, filter, quiet, format) })
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&quiet, "quiet", "q", false, "print names only")
+	f.StringArrayVarP(&filters, "filter", "f", nil, "name=, dangling=true|false, driver=, label=")
+	f.StringVar(&format, "format", "", "table, json, or a Go template for each volume")
+	return cmd
+}
+
+func (a *app) listVolumes(s *container.Set, filter volumeFilter, quiet bool, format string) error {
+	all, err := filter.volumes(s)
+	if err != nil {
+		return err
+	}
+	if quiet && format == "" {
+		format = "{{.Name}}"
+	}
+	l := listing{Table: "{{.Driver}}\t{{.Name}}", Headers: volumeHeadings}
+	for _, v := range all {
+		row, err := rowOfVolume(s, v)
+		if err != nil {
+			return err
+		}
+		l.Rows = append(l.Rows, row)
+	}
+	return l.print(a.stdout, format)
+}
+
+func rowOfVolume(s *container.Set, v container.Volume) (volumeRow, error) {
+	dir, err := s.VolumeDir(v.Name)
+	if err != nil {
+		return volumeRow{}, err
+	}
+	users, err := s.VolumeUsers(v.Name)
+	var labels []string
+	for name, value := range v.Labels {
+		labels = append(labels, name+"="+value)
+	}
+	slices.Sort(labels)
+	return volumeRow{
+		Driver: localDriver, Labels: strings.Join(labels, ","), Links: strconv.Itoa(len(users)),
+		Mountpoint: dir, Name: v.Name, Scope: localDriver, Size: "N/A", labels: v.Labels,
+	}, err
+}
+
+// volumeFilter is what --filter selects: of one key any value (of labels all),
+// of several keys all.
+type volumeFilter map[string][]string
+
+func parseVolumeFilter(specs []string) (volumeFilter, error) {
+	f := volumeFilter{}
+	keys := []string{"dangling", "driver", "label", "name"}
+	for _, spec := range specs {
+		key, value, ok := strings.Cut(spec, "=")
+		if !ok || !slices.Contains(keys, key) {
+			return nil, misuse("--filter %s: it is KEY=VALUE with one of the keys %s", spec, strings.Join(keys, ", "))
+		}
+		if _, err := strconv.ParseBool(value); key == "dangling" && err != nil {
+			return nil, misuse("--filter %s: it is true or false", spec)
+		}
+		f[key] = append(f[key], value)
+	}
+	return f, nil
+}
+
+// volumes lists the volumes that are selected.
+func (f volumeFilter) volumes(s *container.Set) ([]container.Volume, error) {
+	all, err := s.Volumes()
+	if err != nil {
+		return nil, err
+	}
+	var chosen []container.Volume
+	for _, v := range all {
+		ok, err := f.matches(s, v)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			chosen = append(chosen, v)
+		}
+	}
+	return chosen, nil
+}
+
+func (f volumeFilter) matches(s *container.Set, v container.Volume) (bool, error) {
+	var users []string
+	if len(f["dangling"]) > 0 {
+		var err error
+		if users, err = s.VolumeUsers(v.Name); err != nil {
+			return false, err
+		}
+	}
+	any := func(key string, match func(string) bool) bool {
+		return len(f[key]) == 0 || slices.ContainsFunc(f[key], match)
+	}
+	labelled := !slices.ContainsFunc(f["label"], func(spec string) bool {
+		name, value, hasValue := strings.Cut(spec, "=")
+		have, ok := v.Labels[name]
+		return !ok || hasValue && have != value
+	})
+	return labelled &&
+		any("name", func(part string) bool { return strings.Contains(v.Name, part) }) &&
+		any("driver", func(driver string) bool { return driver == localDriver }) &&
+		any("dangling", func(text string) bool {
+			dangling, err := strconv.ParseBool(text)
+			return err == nil && dangling == (len(users) == 0)
+		}), nil
+}
+
+func (a *app) volumeRemoveCommand() *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:     "rm [flags] VOLUME...",
+		Aliases: []string{"remove"},
+		Short:   "Remove volumes that no container has",
+		Args:    atLeast(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withContainers(cmd.Context(), "", func(s *container.Set) error {
+				return a.removeVolumes(cmd.Context(), s, args, force)
+			})
+		},
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "one that is not there is no error")
+	return cmd
+}
+
+func (a *app) removeVolumes(ctx context.Context, s *container.Set, names []string, force bool) error {
+	var errs []error
+	for _, name := range names {
+		_, err := s.Volume(name) // it knows what was meant
+		if err == nil {
+			err = s.RemoveVolume(ctx, name)
+		}
+		if force {
+			err = ignore(err, container.ErrNoVolume)
+		}
+		if err == nil {
+			_, err = fmt.Fprintln(a.stdout, name)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (a *app) volumePruneCommand() *cobra.Command {
+	var all, force bool
+	var filters []string
+	cmd := &cobra.Command{
+		Use:   "prune [flags]",
+		Short: "Remove the volumes without a name that no container has",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			filter, err := parseVolumeFilter(filters)
+			if err != nil {
+				return err
+			}
+			what := "all volumes without a name that no container has"
+			if all {
+				what = "all volumes that no container has"
+			}
+			if !force {
+				if ok, err := a.confirm("This removes " + what + "."); err != nil || !ok {
+					return err
+				}
+			}
+			return a.withContainers(cmd.Context(), "", func(s *container.Set) error {
+				return a.pruneVolumes(cmd.Context(), s, filter, all)
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&all, "all", "a", false, "also those with a name")
+	f.BoolVarP(&force, "force", "f", false, "do not ask")
+	f.StringArrayVar(&filters, "filter", nil, "name=, label=")
+	return cmd
+}
+
+func (a *app) pruneVolumes(ctx context.Context, s *container.Set, filter volumeFilter, named bool) error {
+	volumes, err := filter.volumes(s)
+	if err != nil {
+		return err
+	}
+	var freed int64
+	for _, v := range volumes {
+		if !named && !v.Anonymous {
+			continue
+		}
+		size, err := s.VolumeSize(ctx, v.Name)
+		if err != nil {
+			return err
+		}
+		err = s.RemoveVolume(ctx, v.Name)
+		if errors.Is(err, container.ErrVolumeInUse) || errors.Is(err, container.ErrNoVolume) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		freed += size
+		if _, err := fmt.Fprintln(a.stdout, v.Name); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintf(a.stdout, "Total reclaimed space: %s\n", humanSize(freed))
+	return err
+}
+
+// confirm asks the user.
+func (a *app) confirm(what string) (bool, error) {
+	if _, err := fmt.Fprintf(a.stderr, "%s Are you sure you want to continue? [y/N] ", what); err != nil {
+		return false, err
+	}
+	answer, _ := bufio.NewReader(a.stdin).ReadString('\n') // at its end, it is no
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	return answer == "y" || answer == "yes", nil
+}
