@@ -16,7 +16,6 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"golang.org/x/sys/unix"
 
 	"github.com/strata-build/strata/internal/testenv"
@@ -378,9 +377,15 @@ func TestDepthIsBounded(t *testing.T) {
 
 // TestDebian compares with dpkg's own list.
 func TestDebian(t *testing.T) {
-	image := testimage.Debian(t)
+	layers, err := testimage.Debian(t).Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
-	r := mutate.Extract(image)
+	r, err := layers[0].Uncompressed()
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer r.Close()
 	tar := exec.Command(testenv.Tool(t, "tar"), "-x", "-C", dir, "--numeric-owner")
 	tar.Stdin = r

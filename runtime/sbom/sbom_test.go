@@ -3,6 +3,7 @@ package sbom
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -93,7 +94,9 @@ func checkSPDX(t *testing.T, doc *spdx.Document) {
 }
 
 func TestSPDXJSON(t *testing.T) {
-	doc, err := spdxjson.Read(bytes.NewReader(written(t, document(), SPDXJSON)))
+	data := written(t, document(), SPDXJSON)
+	validateSPDX(t, data)
+	doc, err := spdxjson.Read(bytes.NewReader(data))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +122,7 @@ func TestSPDXTagValue(t *testing.T) {
 
 func TestCycloneDX(t *testing.T) {
 	data := written(t, document(), CycloneDXJSON)
-	validate(t, data)
+	validateCycloneDX(t, data)
 	var bom cdx.BOM
 	if err := cdx.NewBOMDecoder(bytes.NewReader(data), cdx.BOMFileFormatJSON).Decode(&bom); err != nil {
 		t.Fatal(err)
@@ -140,32 +143,47 @@ func TestCycloneDX(t *testing.T) {
 	}
 }
 
-// validate holds a document against the standard's schema, which comes with
-// its library.
-func validate(t *testing.T, data []byte) {
+// validate holds a document against a schema, and makes sure that the schema
+// would refuse another one.
+func validate(t *testing.T, data []byte, l loader, url string, spoil func(doc map[string]any)) {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/CycloneDX/cyclonedx-go").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(strings.TrimSpace(string(out)), "schema")
 	c := jsonschema.NewCompiler()
-	c.UseLoader(loader{dir})
-	schema, err := c.Compile("http://cyclonedx.org/schema/bom-1.6.schema.json")
+	c.UseLoader(l)
+	schema, err := c.Compile(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var doc any
+	var doc map[string]any
 	if err := json.Unmarshal(data, &doc); err != nil {
 		t.Fatal(err)
 	}
 	if err := schema.Validate(doc); err != nil {
 		t.Errorf("%#v", err)
 	}
-	doc.(map[string]any)["components"].([]any)[0].(map[string]any)["type"] = "nonsense"
+	spoil(doc)
 	if schema.Validate(doc) == nil {
 		t.Error("the schema accepts everything")
 	}
+}
+
+func validateSPDX(t *testing.T, data []byte) {
+	t.Helper()
+	validate(t, data, loader{"testdata"}, "http://spdx.org/rdf/terms/2.3/spdx-schema-2.3.json", func(doc map[string]any) {
+		delete(doc, "creationInfo")
+	})
+}
+
+// validateCycloneDX takes the schemas that come with the standard's library.
+func validateCycloneDX(t *testing.T, data []byte) {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/CycloneDX/cyclonedx-go").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := loader{filepath.Join(strings.TrimSpace(string(out)), "schema")}
+	validate(t, data, l, "http://cyclonedx.org/schema/bom-1.6.schema.json", func(doc map[string]any) {
+		doc["serialNumber"] = "7"
+	})
 }
 
 // loader finds the schemas that refer to each other in a folder.
@@ -176,7 +194,12 @@ func (l loader) Load(url string) (any, error) {
 	if name == "jsf-0.82.schema.json" {
 		name = "jsf-0.82.schemax.json"
 	}
-	return jsonschema.FileLoader{}.Load("file://" + filepath.Join(l.dir, name))
+	f, err := os.Open(filepath.Join(l.dir, name))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return jsonschema.UnmarshalJSON(f)
 }
 
 func TestTable(t *testing.T) {
@@ -190,6 +213,8 @@ func TestTable(t *testing.T) {
 // TestEmptyImage has no packages, no name and no time.
 func TestEmptyImage(t *testing.T) {
 	d := Document{Tool: "strata", ToolVersion: "test", Image: Image{Digest: digest.FromString("empty")}}
+	validateSPDX(t, written(t, d, SPDXJSON))
+	validateCycloneDX(t, written(t, d, CycloneDXJSON))
 	for _, format := range Formats() {
 		data := written(t, d, format)
 		if format == CycloneDXJSON && !strings.Contains(string(data), `"name": "`+d.Image.Digest.String()+`"`) {

@@ -24,13 +24,16 @@ const (
 )
 
 func (d Document) writeSPDX(w io.Writer) error {
-	return spdxjson.Write(d.spdx(), w, spdxjson.Indent("  "), spdxjson.EscapeHTML(false))
+	return spdxjson.Write(d.spdx("OPERATING_SYSTEM"), w, spdxjson.Indent("  "), spdxjson.EscapeHTML(false))
 }
 
-func (d Document) writeTagValue(w io.Writer) error { return tagvalue.Write(d.spdx(), w) }
+func (d Document) writeTagValue(w io.Writer) error {
+	return tagvalue.Write(d.spdx("OPERATING-SYSTEM"), w)
+}
 
-// spdx is the document: it describes the image, which contains the rest.
-func (d Document) spdx() *spdx.Document {
+// spdx is the document: it describes the image, which contains the rest. What
+// an operating system is for has a name of its own in each encoding.
+func (d Document) spdx(osPurpose string) *spdx.Document {
 	doc := &spdx.Document{
 		SPDXVersion: spdx.Version, DataLicense: spdx.DataLicense, SPDXIdentifier: documentElement,
 		DocumentName: d.Image.name(), DocumentNamespace: d.namespace(),
@@ -42,7 +45,7 @@ func (d Document) spdx() *spdx.Document {
 	}
 	relate(doc, documentElement, common.TypeRelationshipDescribe, imageElement)
 	if d.Found.OS.ID != "" {
-		add(doc, spdxOS(d.Found.OS))
+		add(doc, spdxOS(d.Found.OS, osPurpose))
 	}
 	for _, p := range d.Found.Packages {
 		added, texts := spdxPackage(p)
@@ -81,8 +84,8 @@ func (d Document) spdxImage() *spdx.Package {
 	return p
 }
 
-func spdxOS(os inventory.OS) *spdx.Package {
-	p := element(osElement, os.ID, os.Version, "OPERATING-SYSTEM")
+func spdxOS(os inventory.OS, purpose string) *spdx.Package {
+	p := element(osElement, os.ID, os.Version, purpose)
 	p.PackageSummary = os.Name
 	return p
 }
