@@ -119,7 +119,7 @@ func (a *app) streams(tty, interactive bool) (streams container.IO, restore func
 	if !tty {
 		return streams, restore, nil
 	}
-	streams.Size = executor.Terminal{Rows: 24, Cols: 80}
+	streams.Size = defaultSize
 	if err := a.checkTerminal(tty, interactive); err != nil {
 		return streams, nil, err
 	}
@@ -142,6 +142,9 @@ func (a *app) streams(tty, interactive bool) (streams container.IO, restore func
 	}
 	return streams, func() error { stop(); return term.Restore(int(in.Fd()), state) }, nil
 }
+
+// defaultSize is that of a terminal that nobody looks at.
+var defaultSize = executor.Terminal{Rows: 24, Cols: 80}
 
 // checkTerminal makes sure that a terminal that is to be typed at is one.
 func (a *app) checkTerminal(tty, interactive bool) error {

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -444,7 +447,7 @@ func (a *app) exec(ctx context.Context, name string, req container.ExecRequest, 
 			return err
 		}
 		if detach {
-			return a.execDetached(&rec, req)
+			return a.execDetached(rec.ID, req)
 		}
 		req.ID = rec.ID
 		streams, restore, err := a.streams(req.Terminal, req.Stdin)
@@ -468,27 +471,62 @@ func (a *app) exec(ctx context.Context, name string, req container.ExecRequest, 
 	})
 }
 
-// execDetached leaves the command to another process of this program, which
-// reports that it has begun by its container being there.
-func (a *app) execDetached(rec *container.Record, req container.ExecRequest) error {
-	if rec.State.Status != container.Running {
-		return fmt.Errorf("%s: %w: start it with `strata start %s`", rec.Name, container.ErrNotRunning, rec.Name)
-	}
-	args := []string{"exec"}
-	for _, kv := range req.Env {
-		args = append(args, "-e", kv)
-	}
-	for flag, value := range map[string]string{"-w": req.Workdir, "-u": req.User} {
-		if value != "" {
-			args = append(args, flag, value)
-		}
-	}
-	if req.Privileged {
-		args = append(args, "--privileged")
-	}
-	cmd, err := a.background(append(append(args, rec.ID), req.Args...)...)
+// order is what a detached exec is told on its standard input: variables may
+// be secrets, and everybody sees command lines.
+type order struct {
+	ID                   string
+	Args, Env            []string
+	Workdir, User        string
+	Privileged, Terminal bool
+}
+
+// execDetached leaves the command to another process of this program.
+func (a *app) execDetached(id string, req container.ExecRequest) error {
+	text, err := json.Marshal(order{id, req.Args, req.Env, req.Workdir, req.User, req.Privileged, req.Terminal})
 	if err != nil {
 		return err
 	}
-	return cmd.Start()
+	cmd, err := a.background(execMonitorName)
+	if err != nil {
+		return err
+	}
+	cmd.Stdin = bytes.NewReader(text)
+	return launch(cmd)
+}
+
+// execMonitorName is the hidden command that is the parent of a detached exec.
+const execMonitorName = "monitor-exec"
+
+func (a *app) execMonitorCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    execMonitorName,
+		Short:  "Be the parent of a command in a container",
+		Hidden: true,
+		Args:   noArgs,
+		RunE:   func(cmd *cobra.Command, _ []string) error { return a.execMonitor(cmd.Context()) },
+	}
+}
+
+func (a *app) execMonitor(ctx context.Context) error {
+	report := openReport()
+	debug.SetGCPercent(monitorGC)
+	err := a.withContainers(context.WithoutCancel(ctx), "", func(s *container.Set) error {
+		var o order
+		if err := json.NewDecoder(a.stdin).Decode(&o); err != nil {
+			return fmt.Errorf("read what to run: %w", err)
+		}
+		_, err := s.Exec(context.WithoutCancel(ctx), container.ExecRequest{
+			ID: o.ID, Args: o.Args, Env: o.Env, Workdir: o.Workdir, User: o.User, Privileged: o.Privileged, Terminal: o.Terminal,
+			IO: container.IO{Size: defaultSize}, Started: func() { report.tell(started{}) },
+		})
+		return err
+	})
+	if err != nil {
+		code := runCode(err)
+		if code == exitEngine {
+			code = exitFailed
+		}
+		report.tell(started{Error: err.Error(), Code: code})
+	}
+	return nil
 }

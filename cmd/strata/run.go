@@ -274,7 +274,7 @@ func ignore(err, kind error) error {
 	return err
 }
 
-// started is what a monitor tells the command that started it.
+// started is what a process in the background tells the command that started it.
 type started struct {
 	Error string `json:",omitempty"`
 	Code  int    `json:",omitempty"`
@@ -286,28 +286,51 @@ const monitorReport = 3
 // startMonitor starts the monitor of a container, and returns when the
 // container runs.
 func (a *app) startMonitor(id string) error {
+	cmd, err := a.background(monitorName, id)
+	if err != nil {
+		return err
+	}
+	return launch(cmd)
+}
+
+// launch starts a process in the background, and returns when it has told how
+// that went.
+func launch(cmd *exec.Cmd) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("create pipe: %w", err)
 	}
 	defer r.Close()
-	cmd, err := a.background(monitorName, id)
-	if err != nil {
-		return errors.Join(err, w.Close())
-	}
 	cmd.ExtraFiles = []*os.File{w}
-	err = errors.Join(cmd.Start(), w.Close())
-	if err != nil {
-		return fmt.Errorf("start the container's monitor: %w", err)
+	if err := errors.Join(cmd.Start(), w.Close()); err != nil {
+		return fmt.Errorf("start the monitor: %w", err)
 	}
 	var answer started
 	if err := json.NewDecoder(r).Decode(&answer); err != nil {
-		return errors.Join(errors.New("the container's monitor ended before the container ran"), ignore(err, io.EOF), cmd.Wait())
+		return errors.Join(errors.New("the monitor ended before its process ran"), ignore(err, io.EOF), cmd.Wait())
 	}
 	if answer.Error != "" {
 		return &exitError{answer.Code, errors.New(answer.Error)}
 	}
 	return nil
+}
+
+// reporter is the other end: it tells once.
+type reporter struct{ f *os.File }
+
+func openReport() *reporter {
+	syscall.CloseOnExec(monitorReport)
+	return &reporter{os.NewFile(monitorReport, "report")}
+}
+
+func (r *reporter) tell(s started) {
+	if r.f == nil {
+		return
+	}
+	// Whoever started this may be gone; the container is not.
+	_ = json.NewEncoder(r.f).Encode(s)
+	_ = r.f.Close()
+	r.f = nil
 }
 
 // background is this program with another command line, in a session of its
@@ -346,18 +369,8 @@ func (a *app) monitorCommand() *cobra.Command {
 }
 
 func (a *app) monitor(ctx context.Context, id string) error {
-	report := os.NewFile(monitorReport, "report")
-	syscall.CloseOnExec(monitorReport)
+	report := openReport()
 	debug.SetGCPercent(monitorGC)
-	tell := func(s started) {
-		if report == nil {
-			return
-		}
-		// Whoever started this may be gone; the container is not.
-		_ = json.NewEncoder(report).Encode(s)
-		_ = report.Close()
-		report = nil
-	}
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	err := a.withContainers(context.WithoutCancel(ctx), "", func(s *container.Set) error {
@@ -366,13 +379,13 @@ func (a *app) monitor(ctx context.Context, id string) error {
 			return err
 		}
 		_, err := s.Run(context.WithoutCancel(ctx), container.RunRequest{ID: id, Signals: signals, Started: func(container.Record) {
-			tell(started{})
+			report.tell(started{})
 			debug.FreeOSMemory()
 		}})
 		return err
 	})
 	if err != nil {
-		tell(started{Error: err.Error(), Code: runCode(err)})
+		report.tell(started{Error: err.Error(), Code: runCode(err)})
 	}
 	return nil
 }

@@ -22,6 +22,8 @@ type ExecRequest struct {
 	Stdin         bool
 	IO            IO
 	Signals       <-chan os.Signal
+	// Started is called when the command runs. May be nil.
+	Started func()
 }
 
 // Exec runs a command in a running container.
@@ -47,6 +49,9 @@ func (s *Set) Exec(ctx context.Context, req ExecRequest) (executor.Status, error
 	p, err := exec.Exec(ctx, rec.target(), cmd)
 	if err != nil {
 		return executor.Status{}, err
+	}
+	if req.Started != nil {
+		req.Started()
 	}
 	ended := make(chan struct{})
 	defer close(ended)
@@ -91,7 +96,7 @@ func (r *Record) command(req *ExecRequest) (*executor.Command, error) {
 	c.Terminal = req.Terminal
 	cmd := &executor.Command{
 		Args: req.Args, Cwd: clean(orElse(req.Workdir, c.Workdir)), User: user,
-		Security: security, Rlimits: c.Rlimits, Stdout: writer{req.IO.Stdout}, Stderr: writer{req.IO.Stderr},
+		Security: security, Rlimits: c.Rlimits, Stdout: output(req.IO.Stdout), Stderr: output(req.IO.Stderr),
 		Env: mergeEnv(environment(&c, user.Home), req.Env),
 	}
 	if req.Stdin {

@@ -275,6 +275,13 @@ type (
 	writer struct{ io.Writer }
 )
 
+func output(w io.Writer) io.Writer {
+	if w == nil {
+		return nil
+	}
+	return writer{w}
+}
+
 // begun writes down that the process runs, and begins to watch it.
 func (l *life) begun(ctx context.Context) error {
 	started, err := l.process.StartTime()
