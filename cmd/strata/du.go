@@ -23,7 +23,8 @@ func (a *app) duCommand() *cobra.Command {
 		Short: "Show what the store holds, and what images share",
 		Long: "Show what the store holds on disk, by kind. A layer is there once, however many images have it:\n" +
 			"the line on images adds up their sizes, and says how much of that is shared. With -v, list the\n" +
-			"images with what each of them shares with others and has alone, and then each object.",
+			"images with what each of them shares with others and has alone, the containers and volumes, and\n" +
+			"then each object.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withEngine(cmd.Context(), func(e *engine.Engine) error {
@@ -68,15 +69,21 @@ func (a *app) du(ctx context.Context, e *engine.Engine, verbose bool) error {
 	if err != nil {
 		return err
 	}
+	owners, err := containerObjects(ctx, e, usage)
+	if err != nil {
+		return err
+	}
 	if verbose {
-		if err := duListing(images).print(a.stdout, ""); err != nil {
-			return err
+		for _, l := range []listing{duListing(images), owners.containers, owners.volumes} {
+			if err := l.print(a.stdout, ""); err != nil {
+				return err
+			}
+			fmt.Fprintln(a.stdout)
 		}
-		fmt.Fprintln(a.stdout)
 	}
 	w := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
 	if verbose {
-		writeItems(w, usage)
+		writeItems(w, usage, owners.names)
 	} else {
 		writeTotals(w, usage)
 	}
@@ -107,14 +114,14 @@ func sharingLine(images []engine.ImageFacts) string {
 		len(seen), humanSize(apart), humanSize(apart-stored))
 }
 
-func writeItems(w io.Writer, usage store.Usage) {
-	fmt.Fprintln(w, "ID\tTYPE\tSIZE\tIN USE\tLAST USED")
+func writeItems(w io.Writer, usage store.Usage, names map[store.Ref]string) {
+	fmt.Fprintln(w, "ID\tTYPE\tSIZE\tIN USE\tLAST USED\tOF")
 	for _, item := range usage.Items {
 		used := "-"
 		if !item.LastUsed.IsZero() {
 			used = units.HumanDuration(time.Since(item.LastUsed)) + " ago"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%t\t%s\n", item.Ref, item.Type, units.HumanSize(float64(item.Size)), item.InUse, used)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%t\t%s\t%s\n", item.Ref, item.Type, units.HumanSize(float64(item.Size)), item.InUse, used, names[item.Ref])
 	}
 }
 
@@ -126,11 +133,12 @@ func writeTotals(w io.Writer, usage store.Usage) {
 	totals := map[string]total{}
 	var order []string
 	for _, item := range usage.Items {
-		t, seen := totals[item.Type]
+		kind := kindOf(item.Type)
+		t, seen := totals[kind]
 		if !seen {
-			order = append(order, item.Type)
+			order = append(order, kind)
 		}
-		totals[item.Type] = total{t.count + 1, t.size + item.Size}
+		totals[kind] = total{t.count + 1, t.size + item.Size}
 	}
 	fmt.Fprintln(w, "TYPE\tCOUNT\tSIZE")
 	for _, kind := range order {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/strata-build/strata/runtime/cgroup"
+	"github.com/strata-build/strata/runtime/container"
 	"github.com/strata-build/strata/runtime/engine"
 	"github.com/strata-build/strata/runtime/network"
 	"github.com/strata-build/strata/runtime/registry"
@@ -41,6 +42,10 @@ type information struct {
 	Rootless, SingleID   bool
 	Network              string
 	Images, Containers   int
+	ContainersRunning    int
+	ContainersPaused     int
+	ContainersStopped    int
+	Volumes              int
 	Registries           []registry.Configured
 	SearchRegistries     []string
 }
@@ -71,13 +76,30 @@ func gather(ctx context.Context, e *engine.Engine) (*information, error) {
 	if info.Images, err = countImages(e); err != nil {
 		return nil, err
 	}
-	for _, err := range e.Store.Records(engine.BucketContainers) {
-		if err != nil {
-			return nil, err
-		}
-		info.Containers++
+	return info, info.countContainers(ctx, container.New(e))
+}
+
+// countContainers counts containers, as docker does by three states, and
+// volumes.
+func (i *information) countContainers(ctx context.Context, s *container.Set) error {
+	all, err := s.List(ctx)
+	if err != nil {
+		return err
 	}
-	return info, ctx.Err()
+	i.Containers = len(all)
+	for _, rec := range all {
+		switch {
+		case rec.State.Paused:
+			i.ContainersPaused++
+		case rec.State.Live():
+			i.ContainersRunning++
+		default:
+			i.ContainersStopped++
+		}
+	}
+	volumes, err := s.Volumes()
+	i.Volumes = len(volumes)
+	return err
 }
 
 // countImages counts ids, not names.
@@ -105,7 +127,8 @@ func (i *information) write(w io.Writer) error {
 	line("Store", i.Root)
 	line("Storage driver", fmt.Sprintf("%s (%s)", i.Driver, i.DriverReason))
 	line("Images", i.Images)
-	line("Containers", i.Containers)
+	line("Containers", fmt.Sprintf("%d (%d running, %d paused, %d stopped)", i.Containers, i.ContainersRunning, i.ContainersPaused, i.ContainersStopped))
+	line("Volumes", i.Volumes)
 	line("Platform", i.OSType+"/"+i.Architecture)
 	line("Kernel", i.KernelVersion)
 	line("Control groups", i.CgroupMode)

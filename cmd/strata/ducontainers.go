@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"github.com/strata-build/strata/runtime/container"
+	"github.com/strata-build/strata/runtime/engine"
+	"github.com/strata-build/strata/runtime/snapshot"
+	"github.com/strata-build/strata/runtime/store"
+)
+
+// kindOf says in the totals what the store's words for the parts of containers
+// stand for.
+func kindOf(kind string) string {
+	switch kind {
+	case strings.TrimSuffix(snapshot.KeptPrefix, ":"):
+		return "container (written files)"
+	case strings.TrimSuffix(engine.ContainerPrefix, ":"):
+		return "container (logs)"
+	case engine.BucketContainers:
+		return "container (records)"
+	case engine.BucketVolumes:
+		return "volume (records)"
+	}
+	return kind
+}
+
+// owned are the objects of a store that belong to containers and volumes.
+type owned struct {
+	containers, volumes listing
+	// names are the containers' by object.
+	names map[store.Ref]string
+}
+
+// The tables are those of `docker system df -v`.
+const (
+	duContainerTable = "{{.ID}}\t{{.Image}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.CreatedSince}}\t{{.Status}}\t{{.Names}}"
+	duVolumeTable    = "{{.Name}}\t{{.Links}}\t{{.Size}}"
+)
+
+// duContainerRow is a row of `ps`, with the number of volumes.
+type duContainerRow struct {
+	containerRow
+	LocalVolumes string
+}
+
+// containerObjects describes the containers and volumes of a store by what it
+// holds.
+func containerObjects(ctx context.Context, e *engine.Engine, usage store.Usage) (owned, error) {
+	s := container.New(e)
+	o := owned{
+		containers: listing{Table: duContainerTable, Headers: duContainerRow{containerHeadings.containerRow, "LOCAL VOLUMES"}},
+		volumes:    listing{Table: duVolumeTable, Headers: volumeHeadings}, names: map[store.Ref]string{},
+	}
+	sizes := map[store.Ref]int64{}
+	for _, item := range usage.Items {
+		sizes[item.Ref] = item.Size
+	}
+	all, err := s.List(ctx)
+	for i := range all {
+		rec := &all[i]
+		parts := []store.Ref{snapshot.KeptRef(rec.ID), engine.ContainerPrefix + store.Ref(rec.ID), store.RecordRef(engine.BucketContainers, rec.ID)}
+		for _, ref := range parts {
+			o.names[ref] = rec.Name
+		}
+		row := duContainerRow{describeRow(rec, false), strconv.Itoa(countVolumes(rec))}
+		row.Size = humanSize(sizes[parts[0]] + sizes[parts[1]])
+		o.containers.Rows = append(o.containers.Rows, row)
+	}
+	if err != nil {
+		return o, err
+	}
+	volumes, err := s.Volumes()
+	for _, v := range volumes {
+		row, err := rowOfVolume(s, v)
+		if err != nil {
+			return o, err
+		}
+		row.Size = humanSize(sizes[engine.VolumePrefix+store.Ref(v.Name)])
+		o.volumes.Rows = append(o.volumes.Rows, row)
+	}
+	return o, err
+}
+
+func countVolumes(rec *container.Record) int {
+	n := 0
+	for _, m := range rec.Config.Mounts {
+		if m.Type == container.MountVolume {
+			n++
+		}
+	}
+	return n
+}
