@@ -63,7 +63,17 @@ func (s *Set) withVolume(ctx context.Context, name string, fn func(v *Volume, ex
 	if err == nil {
 		err = fn(&v, exists)
 	}
-	return errors.Join(err, lock.Unlock())
+	return errors.Join(err, s.releaseVolume(lock, name))
+}
+
+// releaseVolume gives a volume's lock back, and removes it with the volume.
+func (s *Set) releaseVolume(lock *store.Lock, name string) error {
+	var v Volume
+	exists, err := s.e.Store.GetRecord(engine.BucketVolumes, name, &v)
+	if exists || err != nil {
+		return errors.Join(err, lock.Unlock())
+	}
+	return lock.Remove()
 }
 
 // CreateVolume makes a volume, if there is none of that name. One without a
