@@ -47,6 +47,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/strata-build/strata/runtime/cgroup"
@@ -101,6 +102,8 @@ type Image struct {
 	Manifest ocispec.Descriptor
 	// ID is the digest of the image's config.
 	ID string
+	// Blobs are those of the image's config and layers, which a commit needs.
+	Blobs []digest.Digest
 	// Layers are the ids of the layers that the container stands on, bottom
 	// first: mount points, and the image's.
 	Layers []string

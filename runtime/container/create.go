@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/platforms"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/strata-build/strata/runtime/image"
@@ -47,12 +48,22 @@ type Request struct {
 // Create makes a container, which Start then runs.
 func (s *Set) Create(ctx context.Context, req Request) (Record, error) {
 	rec := Record{ID: newID(), Created: time.Now().UTC(), Pending: req.Pending, Config: req.Config, State: State{Status: Created}}
-	m, err := s.image(ctx, &rec, req)
+	m, err := s.image(ctx, req)
 	if err != nil {
 		return rec, err
 	}
 	if err := rec.Config.combine(&req, m); err != nil {
 		return rec, err
+	}
+	layers, err := s.unpack(ctx, m, rec.Config.Mounts)
+	if err != nil {
+		return rec, fmt.Errorf("unpack image %s: %w", req.Image, err)
+	}
+	rec.Image = Image{
+		Name: req.Image, Manifest: m.Desc, ID: m.ConfigDesc.Digest.String(), Blobs: []digest.Digest{m.ConfigDesc.Digest}, Layers: layers,
+	}
+	for _, l := range m.Layers {
+		rec.Image.Blobs = append(rec.Image.Blobs, l.Digest)
 	}
 	if rec.Config.Hostname == "" && rec.Config.Network.Mode != NetworkHost && rec.Config.Network.Mode != NetworkContainer {
 		rec.Config.Hostname = rec.ShortID()
@@ -63,8 +74,8 @@ func (s *Set) Create(ctx context.Context, req Request) (Record, error) {
 	return rec, s.place(ctx, &rec, req.Name)
 }
 
-// image unpacks the image.
-func (s *Set) image(ctx context.Context, rec *Record, req Request) (image.Manifest, error) {
+// image finds the image.
+func (s *Set) image(ctx context.Context, req Request) (image.Manifest, error) {
 	img, err := s.e.Images.Resolve(ctx, req.Image)
 	if err != nil {
 		return image.Manifest{}, err
@@ -80,18 +91,13 @@ func (s *Set) image(ctx context.Context, rec *Record, req Request) (image.Manife
 	if req.Platform != nil && !platforms.Only(platform).Match(m.Platform()) {
 		return m, fmt.Errorf("image %s: %w %s: it is for %s", req.Image, image.ErrNoPlatform, platforms.Format(platform), platforms.Format(m.Platform()))
 	}
-	layers, err := s.unpack(ctx, m)
-	if err != nil {
-		return m, fmt.Errorf("unpack image %s: %w", req.Image, err)
-	}
-	rec.Image = Image{Name: req.Image, Manifest: m.Desc, ID: m.ConfigDesc.Digest.String(), Layers: layers}
 	return m, nil
 }
 
 // unpack returns the layers that a container stands on: the image's, and at the
 // bottom the mount points.
-func (s *Set) unpack(ctx context.Context, m image.Manifest) ([]string, error) {
-	points, err := s.mountPoints(ctx)
+func (s *Set) unpack(ctx context.Context, m image.Manifest, mounts []Mount) ([]string, error) {
+	points, err := s.mountPoints(ctx, mounts)
 	if err != nil {
 		return nil, err
 	}
@@ -232,14 +238,16 @@ func mergeLabels(a, b map[string]string) map[string]string {
 }
 
 // withVolumes adds an anonymous volume for each volume of the image at whose
-// target nothing else is mounted.
+// target nothing else is mounted. They come first: a mount of the command line
+// may get to the same place by a link.
 func withVolumes(mounts []Mount, volumes map[string]struct{}) []Mount {
+	var all []Mount
 	for _, target := range keys(volumes) {
 		if !slices.ContainsFunc(mounts, func(m Mount) bool { return clean(m.Target) == clean(target) }) {
-			mounts = append(mounts, Mount{Type: MountVolume, Target: clean(target)})
+			all = append(all, Mount{Type: MountVolume, Target: clean(target)})
 		}
 	}
-	return mounts
+	return append(all, mounts...)
 }
 
 // inOrder puts mounts below others behind them, which would hide them.

@@ -118,7 +118,7 @@ func (s *Set) layers(ctx context.Context, rec *Record) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("image of the container: %w", err)
 	}
-	return s.unpack(ctx, m)
+	return s.unpack(ctx, m, rec.Config.Mounts)
 }
 
 // describe writes down the process, as docker combines user, directory and

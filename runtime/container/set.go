@@ -39,6 +39,9 @@ const namesLock = "container names"
 // refs are what a record keeps from collection.
 func (r *Record) refs() []store.Ref {
 	refs := []store.Ref{snapshot.KeptRef(r.ID), engine.ContainerPrefix + store.Ref(r.ID), store.BlobRef(r.Image.Manifest.Digest)}
+	for _, blob := range r.Image.Blobs {
+		refs = append(refs, store.BlobRef(blob))
+	}
 	for _, id := range r.Image.Layers {
 		refs = append(refs, snapshot.Ref(id))
 	}
