@@ -55,7 +55,7 @@ func duListing(all []engine.ImageFacts) listing {
 	sortImages(all)
 	l := listing{Table: duTable, Headers: imageHeaders}
 	for _, f := range all {
-		l.Rows = append(l.Rows, rowOf(f, false))
+		l.Rows = append(l.Rows, rowOf(f, shortID))
 	}
 	return l
 }

@@ -7,10 +7,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/strata-build/strata/runtime/engine"
+	"github.com/strata-build/strata/runtime/store"
 )
 
 func (a *app) fsckCommand() *cobra.Command {
-	var repair bool
+	var o store.FsckOptions
 	cmd := &cobra.Command{
 		Use:   "fsck",
 		Short: "Check the store for damage",
@@ -18,15 +19,15 @@ func (a *app) fsckCommand() *cobra.Command {
 			"damaged content is removed: what is lost is made or fetched again when it is needed.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withEngine(cmd.Context(), func(e *engine.Engine) error { return a.fsck(cmd.Context(), e, repair) })
+			return a.withEngine(cmd.Context(), func(e *engine.Engine) error { return a.fsck(cmd.Context(), e, o) })
 		},
 	}
-	cmd.Flags().BoolVar(&repair, "repair", false, "remove what is damaged")
+	cmd.Flags().BoolVar(&o.Repair, "repair", false, "remove what is damaged")
 	return cmd
 }
 
-func (a *app) fsck(ctx context.Context, e *engine.Engine, repair bool) error {
-	problems, err := e.Fsck(ctx, repair)
+func (a *app) fsck(ctx context.Context, e *engine.Engine, o store.FsckOptions) error {
+	problems, err := e.Fsck(ctx, o)
 	left := 0
 	for _, p := range problems {
 		state := ""
@@ -40,7 +41,7 @@ func (a *app) fsck(ctx context.Context, e *engine.Engine, repair bool) error {
 	switch {
 	case err != nil:
 		return err
-	case left > 0 && repair:
+	case left > 0 && o.Repair:
 		return fmt.Errorf("%s left: images lack their content, and only you can pull or build them again, or remove them", countProblems(left))
 	case left > 0:
 		return fmt.Errorf("the store has %s: `strata fsck --repair` removes what is damaged", countProblems(left))

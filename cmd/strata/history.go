@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
@@ -107,7 +108,10 @@ func historyRows(f engine.ImageFacts, o historyOptions) []historyRow {
 	}
 	slices.Reverse(rows)
 	if len(rows) > 0 {
-		rows[0].ID = imageID(f.ID, o.noTrunc)
+		rows[0].ID = shortID(f.ID)
+		if o.noTrunc {
+			rows[0].ID = wholeID(f.ID)
+		}
 	}
 	return rows
 }
@@ -117,8 +121,8 @@ const commandWidth = 45
 
 func stepRow(h ocispec.History, size int64, o historyOptions) historyRow {
 	row := historyRow{
-		Author: h.Author, Comment: h.Comment, ID: "<missing>", Size: stepSize(size, o.human),
-		CreatedBy: strings.ReplaceAll(h.CreatedBy, "\t", " "),
+		Author: plainText(h.Author), Comment: plainText(h.Comment), ID: "<missing>", Size: o.size(size),
+		CreatedBy: plainText(h.CreatedBy),
 	}
 	if h.Created != nil && !h.Created.IsZero() {
 		row.CreatedAt, row.CreatedSince = h.Created.UTC().Format(time.RFC3339), since(*h.Created)
@@ -132,15 +136,26 @@ func stepRow(h ocispec.History, size int64, o historyOptions) historyRow {
 	return row
 }
 
-// stepSize is the size of a layer, or "N/A" of one that was not fetched.
-func stepSize(size int64, human bool) string {
+// size is that of a layer, or "N/A" of one that was not fetched.
+func (o historyOptions) size(size int64) string {
 	switch {
 	case size < 0:
 		return "N/A"
-	case human:
+	case o.human:
 		return humanSize(size)
 	}
 	return strconv.FormatInt(size, 10)
+}
+
+// plainText takes out what a terminal could take for commands: an image's
+// maker decides what is in it.
+func plainText(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, s)
 }
 
 // ellipsis cuts a text.

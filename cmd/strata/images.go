@@ -76,23 +76,23 @@ func (a *app) images(ctx context.Context, e *engine.Engine, o imagesOptions, fil
 		if f.Damage != nil {
 			fmt.Fprintf(a.stderr, "strata: image %s is damaged (%v): pull or build it again, or remove it\n", displayName(f), f.Damage)
 		}
-		l.Rows = append(l.Rows, rowOf(f, o.noTrunc))
+		l.Rows = append(l.Rows, rowOf(f, o.id()))
 	}
 	if o.quiet && o.format == "" {
-		return a.printIDs(all, o.noTrunc)
+		return a.printIDs(all, o.id())
 	}
 	return l.print(a.stdout, o.format)
 }
 
 // printIDs prints each id once.
-func (a *app) printIDs(all []engine.ImageFacts, whole bool) error {
+func (a *app) printIDs(all []engine.ImageFacts, id idForm) error {
 	seen := map[digest.Digest]bool{}
 	for _, f := range all {
 		if seen[f.ID] {
 			continue
 		}
 		seen[f.ID] = true
-		if _, err := fmt.Fprintln(a.stdout, imageID(f.ID, whole)); err != nil {
+		if _, err := fmt.Fprintln(a.stdout, id(f.ID)); err != nil {
 			return err
 		}
 	}
@@ -120,10 +120,10 @@ func sortImages(all []engine.ImageFacts) {
 // none stands where docker has nothing to show.
 const none = "<none>"
 
-func rowOf(f engine.ImageFacts, whole bool) imageRow {
+func rowOf(f engine.ImageFacts, id idForm) imageRow {
 	repository, tag := splitName(f.Name)
 	r := imageRow{
-		Containers: "N/A", Repository: repository, Tag: tag, Digest: f.Desc.Digest.String(), ID: imageID(f.ID, whole),
+		Containers: "N/A", Repository: repository, Tag: tag, Digest: f.Desc.Digest.String(), ID: id(f.ID),
 		CreatedAt: f.Created().Local().Format("2006-01-02 15:04:05 -0700 MST"), CreatedSince: since(f.Created()),
 		Size: humanSize(f.Size), SharedSize: humanSize(f.Shared), UniqueSize: humanSize(f.Unique()),
 	}
@@ -146,14 +146,21 @@ func splitName(name string) (repository, tag string) {
 	return reference.FamiliarName(named), tag
 }
 
-// shortID is how many digits of an id are shown.
-const shortID = 12
+// shortDigits is how many digits of an id are shown.
+const shortDigits = 12
 
-func imageID(id digest.Digest, whole bool) string {
-	if whole {
-		return id.String()
+// idForm writes an id in one of two ways.
+type idForm func(digest.Digest) string
+
+func shortID(id digest.Digest) string { return id.Encoded()[:shortDigits] }
+
+func wholeID(id digest.Digest) string { return id.String() }
+
+func (o imagesOptions) id() idForm {
+	if o.noTrunc {
+		return wholeID
 	}
-	return id.Encoded()[:shortID]
+	return shortID
 }
 
 func since(t time.Time) string {
@@ -189,6 +196,7 @@ func between(least, most int) cobra.PositionalArgs {
 type imageFilter struct {
 	dangling      *bool
 	labels        []string
+	without       []string // labels that an image must not have
 	before, since []string
 	until         time.Time
 	references    []string
@@ -224,6 +232,8 @@ func (f *imageFilter) set(key, value string) error {
 		f.dangling = &on
 	case "label":
 		f.labels = append(f.labels, value)
+	case "label!":
+		f.without = append(f.without, value)
 	case "before":
 		f.before = append(f.before, value)
 	case "since":
@@ -268,7 +278,7 @@ func (f *imageFilter) apply(ctx context.Context, e *engine.Engine, all []engine.
 		made := i.Created()
 		return f.dangling != nil && *f.dangling != (i.Name == "") ||
 			!earliest.IsZero() && !made.After(earliest) || !latest.IsZero() && !made.Before(latest) ||
-			!hasLabels(i.Main.Config.Config.Labels, f.labels) || !matchesAny(i.Name, f.references)
+			!hasLabels(i.Main.Config.Config.Labels, f.labels) || f.excludes(i.Main.Config.Config.Labels) || !matchesAny(i.Name, f.references)
 	}), nil
 }
 
@@ -302,6 +312,11 @@ func (f *imageFilter) bounds(ctx context.Context, e *engine.Engine) (earliest, l
 		}
 	}
 	return earliest, latest, nil
+}
+
+// excludes reports whether labels have one of those that must not be.
+func (f *imageFilter) excludes(labels map[string]string) bool {
+	return slices.ContainsFunc(f.without, func(label string) bool { return hasLabels(labels, []string{label}) })
 }
 
 // hasLabels reports whether labels have each NAME or NAME=VALUE.

@@ -102,7 +102,7 @@ func (d *layersDescription) write(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	fmt.Fprintf(b, "%s %s\n", orNone(d.Name), d.ID)
 	for i, l := range d.Layers {
-		fmt.Fprintf(b, "\nlayer %d of %d  %s  %s  %s\n", i+1, len(d.Layers), l.DiffID, humanSize(l.Bytes), ellipsis(oneLine(l.CreatedBy), 2*commandWidth))
+		fmt.Fprintf(b, "\nlayer %d of %d  %s  %s  %s\n", i+1, len(d.Layers), l.DiffID, humanSize(l.Bytes), ellipsis(oneLine(plainText(l.CreatedBy)), 2*commandWidth))
 		writeFiles(b, "A", l.Added)
 		writeFiles(b, "C", l.Changed)
 		writeFiles(b, "D", l.Hidden)

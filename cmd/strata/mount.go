@@ -15,7 +15,10 @@ import (
 	"github.com/strata-build/strata/runtime/image"
 )
 
-type mountOptions struct{ platform, format string }
+type mountOptions struct {
+	platform, format string
+	command          []string // to run while it is mounted
+}
 
 func (a *app) mountCommand() *cobra.Command {
 	var o mountOptions
@@ -33,10 +36,9 @@ func (a *app) mountCommand() *cobra.Command {
 			return atMost(2)(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var command []string
 			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
-				args, command = args[:dash], args[dash:]
-				if len(command) == 0 {
+				args, o.command = args[:dash], args[dash:]
+				if len(o.command) == 0 {
 					return misuse("there is no command after --")
 				}
 			}
@@ -44,7 +46,7 @@ func (a *app) mountCommand() *cobra.Command {
 				if len(args) == 0 {
 					return a.listMounts(cmd.Context(), e, o)
 				}
-				return a.mount(cmd.Context(), e, o, args, command)
+				return a.mount(cmd.Context(), e, o, args)
 			})
 		},
 	}
@@ -53,9 +55,9 @@ func (a *app) mountCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) mount(ctx context.Context, e *engine.Engine, o mountOptions, args, command []string) error {
+func (a *app) mount(ctx context.Context, e *engine.Engine, o mountOptions, args []string) error {
 	rootless, _ := e.Rootless()
-	if rootless && command == nil {
+	if rootless && o.command == nil {
 		return fmt.Errorf("mount %[1]s: an ordinary user's mounts end with the command that made them: give one to run, such as `strata mount %[1]s -- sh -c 'ls $STRATA_MOUNT'`", args[0])
 	}
 	f, err := imageFacts(ctx, e, args[0], o.platform)
@@ -70,12 +72,12 @@ func (a *app) mount(ctx context.Context, e *engine.Engine, o mountOptions, args,
 	if err != nil {
 		return err
 	}
-	if command == nil {
+	if o.command == nil {
 		_, err = fmt.Fprintln(a.stdout, m.Dir)
 		return err
 	}
-	err = a.runIn(ctx, m.Dir, command)
-	return errors.Join(err, e.Unmount(context.WithoutCancel(ctx), m, true))
+	err = a.runIn(ctx, m.Dir, o.command)
+	return errors.Join(err, e.Detach(context.WithoutCancel(ctx), m))
 }
 
 // runIn runs a command that knows where the tree is. Its exit code is ours.
@@ -109,40 +111,46 @@ func (a *app) listMounts(ctx context.Context, e *engine.Engine, o mountOptions) 
 	return l.print(a.stdout, o.format)
 }
 
+type umountOptions struct{ force, all bool }
+
 func (a *app) umountCommand() *cobra.Command {
-	var force, all bool
+	var o umountOptions
 	cmd := &cobra.Command{
 		Use:     "umount [flags] IMAGE|DIR...",
 		Aliases: []string{"unmount"},
 		Short:   "Unmount images",
 		Args: func(cmd *cobra.Command, args []string) error {
-			if all {
+			if o.all {
 				return noArgs(cmd, args)
 			}
 			return atLeast(1)(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withEngine(cmd.Context(), func(e *engine.Engine) error { return a.umount(cmd.Context(), e, args, all, force) })
+			return a.withEngine(cmd.Context(), func(e *engine.Engine) error { return a.umount(cmd.Context(), e, o, args) })
 		},
 	}
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "unmount even where processes are at work: they go on, nobody else sees it")
-	cmd.Flags().BoolVarP(&all, "all", "a", false, "unmount all images")
+	cmd.Flags().BoolVarP(&o.force, "force", "f", false, "unmount even where processes are at work: they go on, nobody else sees it")
+	cmd.Flags().BoolVarP(&o.all, "all", "a", false, "unmount all images")
 	return cmd
 }
 
-func (a *app) umount(ctx context.Context, e *engine.Engine, names []string, all, force bool) error {
+func (a *app) umount(ctx context.Context, e *engine.Engine, o umountOptions, names []string) error {
 	mounts, err := e.Mounts(ctx)
 	if err != nil {
 		return err
 	}
-	if !all {
+	if !o.all {
 		if mounts, err = selectMounts(ctx, e, mounts, names); err != nil {
 			return err
 		}
 	}
+	end := e.Unmount
+	if o.force {
+		end = e.Detach
+	}
 	var errs []error
 	for _, m := range mounts {
-		err := e.Unmount(ctx, m, force)
+		err := end(ctx, m)
 		if err == nil {
 			_, err = fmt.Fprintln(a.stdout, m.Dir)
 		}

@@ -42,49 +42,60 @@ func (a *app) pullCommand() *cobra.Command {
 	return cmd
 }
 
+// puller is one pull command at work.
+type puller struct {
+	*app
+	e   *engine.Engine
+	o   pullOptions
+	req image.PullRequest
+}
+
 func (a *app) pull(ctx context.Context, e *engine.Engine, o pullOptions, name string) error {
-	req := image.PullRequest{Unpack: true, Jobs: o.jobs}
+	p := &puller{app: a, e: e, o: o, req: image.PullRequest{Unpack: true, Jobs: o.jobs}}
 	if len(o.platforms) == 1 && o.platforms[0] == "all" {
-		req.AllPlatforms = true
+		p.req.AllPlatforms = true
 	} else {
 		var err error
-		if req.Platforms, err = parsePlatforms(o.platforms); err != nil {
+		if p.req.Platforms, err = parsePlatforms(o.platforms); err != nil {
 			return err
 		}
 	}
-	refs, err := a.pullTargets(ctx, e, o, name)
+	refs, err := p.targets(ctx, name)
 	if err != nil {
 		return err
 	}
-	if o.allTags {
-		for _, ref := range refs {
-			if err := a.pullOne(ctx, e, o, req, ref); err != nil {
-				return err
-			}
-		}
-		return nil
+	if !o.allTags {
+		return p.first(ctx, refs)
 	}
-	return a.pullFirst(ctx, e, o, req, refs)
+	for _, ref := range refs {
+		if err := p.one(ctx, ref); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// pullTargets are the references that a name stands for: all tags, or the
+// targets are the references that a name stands for: all tags, or the
 // candidates of a name without a registry.
-func (a *app) pullTargets(ctx context.Context, e *engine.Engine, o pullOptions, name string) ([]reference.Named, error) {
-	candidates, err := e.Registry.Candidates(name)
+func (p *puller) targets(ctx context.Context, name string) ([]reference.Named, error) {
+	candidates, err := p.e.Registry.Candidates(name)
 	if err != nil {
 		return nil, misuse("%v", err)
 	}
-	if !o.allTags {
-		if isBare(name) && !o.quiet {
-			fmt.Fprintln(a.stderr, "Using default tag: latest")
+	if p.o.allTags {
+		if !isBare(name) {
+			return nil, misuse("--all-tags fetches all tags of a repository: leave tag and digest out of %q", name)
 		}
-		return candidates, nil
+		return p.allTags(ctx, reference.TrimNamed(candidates[0]))
 	}
-	if !isBare(name) {
-		return nil, misuse("--all-tags fetches all tags of a repository: leave tag and digest out of %q", name)
+	if isBare(name) && !p.o.quiet {
+		fmt.Fprintln(p.stderr, "Using default tag: latest")
 	}
-	repo := reference.TrimNamed(candidates[0])
-	tags, err := e.Registry.Tags(ctx, repo)
+	return candidates, nil
+}
+
+func (p *puller) allTags(ctx context.Context, repo reference.Named) ([]reference.Named, error) {
+	tags, err := p.e.Registry.Tags(ctx, repo)
 	if err != nil {
 		return nil, err
 	}
@@ -108,11 +119,11 @@ func isBare(name string) bool {
 	return err == nil && reference.IsNameOnly(ref)
 }
 
-// pullFirst takes the first candidate that exists.
-func (a *app) pullFirst(ctx context.Context, e *engine.Engine, o pullOptions, req image.PullRequest, refs []reference.Named) error {
+// first takes the first candidate that exists.
+func (p *puller) first(ctx context.Context, refs []reference.Named) error {
 	var errs []error
 	for _, ref := range refs {
-		err := a.pullOne(ctx, e, o, req, ref)
+		err := p.one(ctx, ref)
 		if err == nil {
 			return nil
 		}
@@ -124,47 +135,60 @@ func (a *app) pullFirst(ctx context.Context, e *engine.Engine, o pullOptions, re
 	return errors.Join(errs...)
 }
 
-// pullOne fetches one image and says so in docker's words.
-func (a *app) pullOne(ctx context.Context, e *engine.Engine, o pullOptions, req image.PullRequest, ref reference.Named) error {
-	before, err := e.Images.Get(ref.String())
+// one fetches one image and says so in docker's words.
+func (p *puller) one(ctx context.Context, ref reference.Named) error {
+	before, err := p.e.Images.Get(ref.String())
 	if err != nil && !errors.Is(err, image.ErrNotFound) {
 		return err
 	}
-	if !o.quiet {
-		fmt.Fprintf(a.stderr, "%s: Pulling from %s\n", tagOrDigest(ref), reference.Path(ref))
+	if !p.o.quiet {
+		fmt.Fprintf(p.stderr, "%s: Pulling from %s\n", tagOrDigest(ref), reference.Path(ref))
 	}
-	t := a.newTransfer(o.quiet)
+	t := p.newTransfer()
+	t.quiet = p.o.quiet
+	req := p.req
 	req.Ref = ref
-	req.Progress = func(desc ocispec.Descriptor, offset int64) {
-		next := transferItem{state: "Downloading", offset: offset, total: desc.Size}
-		if offset >= desc.Size {
-			next.state, next.done = "Pull complete", true
-		}
-		t.update(desc.Digest, next)
-	}
-	img, err := e.Images.Pull(ctx, req)
+	req.Progress = func(desc ocispec.Descriptor, offset int64) { t.update(desc.Digest, pullItem(desc, offset)) }
+	img, err := p.e.Images.Pull(ctx, req)
 	if err != nil {
 		return err
 	}
-	if o.quiet {
-		_, err := fmt.Fprintln(a.stdout, ref)
+	if p.o.quiet {
+		_, err := fmt.Fprintln(p.stdout, ref)
 		return err
 	}
-	return a.pulled(ctx, e, req, ref, img, before.Desc.Digest == img.Desc.Digest)
+	status := "Image is up to date for "
+	if before.Desc.Digest != img.Desc.Digest {
+		status = "Downloaded newer image for "
+		p.tellPresent(ctx, t, img)
+	}
+	_, err = fmt.Fprintf(p.stdout, "Digest: %s\nStatus: %s%s\n%s\n", img.Desc.Digest, status, reference.FamiliarString(ref), ref)
+	return err
 }
 
-func (a *app) pulled(ctx context.Context, e *engine.Engine, req image.PullRequest, ref reference.Named, img image.Image, same bool) error {
-	status := "Downloaded newer image for "
-	if same {
-		status = "Image is up to date for "
+func pullItem(desc ocispec.Descriptor, offset int64) transferItem {
+	if offset >= desc.Size {
+		return transferItem{state: "Pull complete", done: true}
 	}
-	fmt.Fprintf(a.stdout, "Digest: %s\nStatus: %s%s\n%s\n", img.Desc.Digest, status, reference.FamiliarString(ref), ref)
-	m, err := e.Images.Load(ctx, img.Desc, nil, nil)
-	if err == nil && len(req.Platforms) == 0 && !platforms.Only(e.Platform()).Match(m.Platform()) {
-		fmt.Fprintf(a.stderr, "strata: %s is for %s, and this machine is %s: running it needs an emulator\n",
-			reference.FamiliarString(ref), platforms.Format(m.Platform()), platforms.Format(e.Platform()))
+	return transferItem{state: "Downloading", offset: offset, total: desc.Size}
+}
+
+// tellPresent names the layers that were there already, and warns of an image
+// that this machine cannot run by itself.
+func (p *puller) tellPresent(ctx context.Context, t *transfer, img image.Image) {
+	m, err := p.e.Images.Load(ctx, img.Desc, nil, nil)
+	if err != nil {
+		return // it is for another platform, as was asked for
 	}
-	return nil
+	for _, desc := range m.Layers {
+		if !t.has(desc.Digest) {
+			t.update(desc.Digest, transferItem{state: "Already exists", done: true})
+		}
+	}
+	if len(p.req.Platforms) == 0 && !platforms.Only(p.e.Platform()).Match(m.Platform()) {
+		fmt.Fprintf(p.stderr, "strata: %s is for %s, and this machine is %s: running it needs an emulator\n",
+			img.Name, platforms.Format(m.Platform()), platforms.Format(p.e.Platform()))
+	}
 }
 
 func tagOrDigest(ref reference.Named) string {

@@ -94,7 +94,8 @@ func (a *app) pushOne(ctx context.Context, e *engine.Engine, o pushOptions, img 
 	if !o.quiet {
 		fmt.Fprintf(a.stderr, "The push refers to repository [%s]\n", named.Name())
 	}
-	t := a.newTransfer(o.quiet)
+	t := a.newTransfer()
+	t.quiet = o.quiet
 	progress := func(u registry.Update) {
 		if isLayer(u.Desc) {
 			t.update(u.Desc.Digest, pushItem(u))

@@ -73,7 +73,11 @@ func (a *app) removeImage(ctx context.Context, e *engine.Engine, o rmiOptions, r
 	}
 	last := len(names) == len(all)
 	if last {
-		if err := a.checkUsers(ctx, e, o, ref, img); err != nil {
+		users, err := a.imageUsers(ctx, e, img)
+		if err == nil {
+			err = o.checkUsers(ref, users)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -102,11 +106,7 @@ func (a *app) untag(ctx context.Context, e *engine.Engine, name image.Image) err
 
 // checkUsers refuses to remove an image that containers were made of: running
 // ones in any case, others without --force.
-func (a *app) checkUsers(ctx context.Context, e *engine.Engine, o rmiOptions, ref string, img image.Image) error {
-	users, err := a.imageUsers(ctx, e, img)
-	if err != nil {
-		return err
-	}
+func (o rmiOptions) checkUsers(ref string, users []imageUser) error {
 	if i := slices.IndexFunc(users, func(u imageUser) bool { return u.Running }); i >= 0 {
 		return fmt.Errorf("remove %s: the running container %s uses it: stop and remove that first", ref, users[i].Name)
 	}

@@ -181,7 +181,7 @@ func (a *app) keepLoaded(ctx context.Context, e *engine.Engine, o loadOptions, i
 		}
 		fmt.Fprintf(a.stdout, "Loaded image ID: %s\n", kept.ID)
 		if !o.quiet {
-			fmt.Fprintf(a.stderr, "it has no name in the archive: `strata tag %s NAME` gives it one\n", imageID(kept.ID, false))
+			fmt.Fprintf(a.stderr, "it has no name in the archive: `strata tag %s NAME` gives it one\n", shortID(kept.ID))
 		}
 	}
 	return nil

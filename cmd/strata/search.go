@@ -109,7 +109,7 @@ func hostIn(term string) (host, rest string, ok bool) {
 }
 
 func searchRowOf(f registry.Found, o searchOptions) searchRow {
-	row := searchRow{Name: f.Name, Description: oneLine(f.Description), StarCount: strconv.Itoa(f.Stars), IsAutomated: "false"}
+	row := searchRow{Name: plainText(f.Name), Description: oneLine(plainText(f.Description)), StarCount: strconv.Itoa(f.Stars), IsAutomated: "false"}
 	if f.Official {
 		row.IsOfficial = "[OK]"
 	}

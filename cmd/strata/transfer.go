@@ -18,7 +18,7 @@ import (
 type transfer struct {
 	w        io.Writer
 	terminal bool
-	quiet    bool
+	quiet    bool // show nothing
 
 	mu    sync.Mutex
 	order []digest.Digest
@@ -36,8 +36,8 @@ type transferItem struct {
 // drawInterval is how often a terminal is drawn anew.
 const drawInterval = 100 * time.Millisecond
 
-func (a *app) newTransfer(quiet bool) *transfer {
-	t := &transfer{w: a.stderr, quiet: quiet, items: map[digest.Digest]*transferItem{}}
+func (a *app) newTransfer() *transfer {
+	t := &transfer{w: a.stderr, items: map[digest.Digest]*transferItem{}}
 	if f, ok := a.stderr.(*os.File); ok {
 		t.terminal = term.IsTerminal(int(f.Fd()))
 	}
@@ -65,7 +65,7 @@ func (t *transfer) update(d digest.Digest, next transferItem) {
 	case t.terminal && (next.done || time.Since(t.last) > drawInterval):
 		t.draw()
 	case !t.terminal && next.done:
-		fmt.Fprintf(t.w, "%s: %s\n", d.Encoded()[:shortID], next.state)
+		fmt.Fprintf(t.w, "%s: %s\n", shortID(d), next.state)
 	}
 }
 
@@ -77,7 +77,7 @@ func (t *transfer) draw() {
 		fmt.Fprintf(&b, "\x1b[%dA", t.drawn)
 	}
 	for _, d := range t.order {
-		fmt.Fprintf(&b, "\x1b[2K%s: %s\n", d.Encoded()[:shortID], t.items[d].text())
+		fmt.Fprintf(&b, "\x1b[2K%s: %s\n", shortID(d), t.items[d].text())
 	}
 	t.drawn = len(t.order)
 	_, _ = io.WriteString(t.w, b.String()) // nobody is left to tell
@@ -88,4 +88,11 @@ func (i transferItem) text() string {
 		return i.state
 	}
 	return fmt.Sprintf("%s  %s/%s", i.state, humanSize(i.offset), humanSize(i.total))
+}
+
+// has reports whether an item was shown.
+func (t *transfer) has(d digest.Digest) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.items[d] != nil
 }

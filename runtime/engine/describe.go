@@ -13,12 +13,13 @@ func (e *Engine) Root() string { return e.opt.Root }
 // whether that maps a single id only.
 func (e *Engine) Rootless() (rootless, singleID bool) { return e.opt.Rootless, e.opt.SingleID }
 
-// Fsck reads everything in the store and returns what is damaged; repair
-// removes that, to be made or fetched again.
-func (e *Engine) Fsck(ctx context.Context, repair bool) ([]store.Problem, error) {
+// Fsck reads everything in the store and returns what is damaged; with Repair
+// that is removed, to be made or fetched again.
+func (e *Engine) Fsck(ctx context.Context, o store.FsckOptions) ([]store.Problem, error) {
 	owners, err := e.owners()
 	if err != nil {
 		return nil, err
 	}
-	return e.Store.Fsck(ctx, store.FsckOptions{Policy: policy(), Repair: repair}, owners...)
+	o.Policy = policy()
+	return e.Store.Fsck(ctx, o, owners...)
 }

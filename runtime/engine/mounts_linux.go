@@ -39,6 +39,8 @@ type Mount struct {
 	Kept string `json:",omitempty"`
 	// Boot and Namespace say where the mount is: it ends with either.
 	Boot, Namespace string
+
+	passing bool // see MountRequest
 }
 
 // MountRequest is an image to be mounted.
@@ -76,13 +78,13 @@ func (e *Engine) withMounts(ctx context.Context, fn func() error) error {
 }
 
 func (e *Engine) mountImage(ctx context.Context, req MountRequest) (Mount, error) {
-	m := Mount{Image: req.Ref, ID: req.Image.ID.String(), Boot: e.Store.BootID(), Namespace: mountNamespace()}
+	m := Mount{Image: req.Ref, ID: req.Image.ID.String(), Boot: e.Store.BootID(), Namespace: mountNamespace(), passing: req.Passing}
 	if err := e.chooseDir(&m, req); err != nil {
 		return m, err
 	}
 	layers, err := e.Images.Unpack(ctx, image.UnpackRequest{Manifest: req.Manifest})
 	if err == nil {
-		err = e.mountLayers(ctx, &m, layers, req.Passing)
+		err = e.mountLayers(ctx, &m, layers)
 	}
 	if err != nil && m.Made {
 		err = errors.Join(err, os.Remove(m.Dir))
@@ -92,12 +94,12 @@ func (e *Engine) mountImage(ctx context.Context, req MountRequest) (Mount, error
 
 // mountLayers makes the record before the mount: a record without a mount is
 // noticed, a mount without a record would lose its layers.
-func (e *Engine) mountLayers(ctx context.Context, m *Mount, layers []string, passing bool) error {
+func (e *Engine) mountLayers(ctx context.Context, m *Mount, layers []string) error {
 	tree, err := e.viewFor(ctx, m, layers)
 	if err != nil {
 		return err
 	}
-	if !passing {
+	if !m.passing {
 		refs := []store.Ref{}
 		for _, id := range layers {
 			refs = append(refs, snapshot.Ref(id))
@@ -250,18 +252,19 @@ func (e *Engine) forget(m Mount) error {
 	return errors.Join(errs...)
 }
 
-// Unmount ends a mount; lazy ends it for those who look from now on, while
-// those who are at work in it go on.
-func (e *Engine) Unmount(ctx context.Context, m Mount, lazy bool) error {
-	return e.withMounts(ctx, func() error { return e.unmount(m, lazy) })
+// Unmount ends a mount in which nobody is at work.
+func (e *Engine) Unmount(ctx context.Context, m Mount) error {
+	return e.withMounts(ctx, func() error { return e.unmount(m, 0) })
 }
 
-func (e *Engine) unmount(m Mount, lazy bool) error {
-	flags := unix.UMOUNT_NOFOLLOW
-	if lazy {
-		flags |= unix.MNT_DETACH
-	}
-	err := unix.Unmount(m.Dir, flags)
+// Detach ends a mount for those who look from now on, while those who are at
+// work in it go on.
+func (e *Engine) Detach(ctx context.Context, m Mount) error {
+	return e.withMounts(ctx, func() error { return e.unmount(m, unix.MNT_DETACH) })
+}
+
+func (e *Engine) unmount(m Mount, flags int) error {
+	err := unix.Unmount(m.Dir, unix.UMOUNT_NOFOLLOW|flags)
 	switch {
 	case errors.Is(err, unix.EBUSY):
 		return fmt.Errorf("unmount %s: a process is at work in it: end that, or give --force", m.Dir)

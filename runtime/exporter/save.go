@@ -47,7 +47,7 @@ func (e *Exporter) Save(ctx context.Context, req SaveRequest) error {
 	a := layoutFiles{more: map[string][]byte{}}
 	var docker []dockerEntry
 	for _, img := range req.Images {
-		m, err := j.addSaved(ctx, &a, img, len(req.Images) > 1)
+		m, err := j.addSaved(ctx, &a, img)
 		if err != nil {
 			return err
 		}
@@ -56,6 +56,9 @@ func (e *Exporter) Save(ctx context.Context, req SaveRequest) error {
 			return err
 		}
 		docker = append(docker, entry)
+	}
+	if len(req.Images) > 1 {
+		tellApart(a.entries)
 	}
 	if req.Docker {
 		data, err := json.Marshal(docker)
@@ -71,7 +74,7 @@ func (e *Exporter) Save(ctx context.Context, req SaveRequest) error {
 
 // addSaved adds an image to the layout, and returns the manifest of its
 // platform.
-func (j *job) addSaved(ctx context.Context, a *layoutFiles, img Saved, several bool) (image.Manifest, error) {
+func (j *job) addSaved(ctx context.Context, a *layoutFiles, img Saved) (image.Manifest, error) {
 	m, err := j.savedManifest(ctx, img)
 	if err != nil {
 		return m, err
@@ -90,7 +93,7 @@ func (j *job) addSaved(ctx context.Context, a *layoutFiles, img Saved, several b
 		}
 		a.add(desc)
 	}
-	a.entries = append(a.entries, savedEntries(root, img.Names, several)...)
+	a.entries = append(a.entries, savedEntries(root, img.Names)...)
 	return m, nil
 }
 
@@ -118,9 +121,8 @@ func displayName(img Saved) string {
 	return img.Desc.Digest.String()
 }
 
-// savedEntries are what index.json says of an image. Among several images the
-// tag alone would not tell them apart.
-func savedEntries(root ocispec.Descriptor, names []string, several bool) []ocispec.Descriptor {
+// savedEntries are what index.json says of an image.
+func savedEntries(root ocispec.Descriptor, names []string) []ocispec.Descriptor {
 	plain := ocispec.Descriptor{MediaType: root.MediaType, Digest: root.Digest, Size: root.Size, Platform: root.Platform}
 	if len(names) == 0 {
 		return []ocispec.Descriptor{plain}
@@ -128,7 +130,7 @@ func savedEntries(root ocispec.Descriptor, names []string, several bool) []ocisp
 	var list []ocispec.Descriptor
 	for _, name := range names {
 		full, ref := fullName(name)
-		if several || ref == "" {
+		if ref == "" {
 			ref = full
 		}
 		desc := plain
@@ -136,6 +138,16 @@ func savedEntries(root ocispec.Descriptor, names []string, several bool) []ocisp
 		list = append(list, desc)
 	}
 	return list
+}
+
+// tellApart gives the entries of several images full names where one alone has
+// its tag: that would be the same for many.
+func tellApart(entries []ocispec.Descriptor) {
+	for _, desc := range entries {
+		if name := desc.Annotations[annotationName]; name != "" {
+			desc.Annotations[ocispec.AnnotationRefName] = name
+		}
+	}
 }
 
 // fullName is a familiar name in full, and its tag.
