@@ -53,8 +53,6 @@ type OS struct {
 	Version, Codename string
 	// Name is for people: "Debian GNU/Linux 12 (bookworm)".
 	Name string
-	// CPE tells Red Hat's editions apart.
-	CPE string
 }
 
 // Package is one installed package.
@@ -107,7 +105,7 @@ func (inv *Inventory) tidy() {
 	})
 }
 
-func (o *OS) tidy() { tidyText(&o.ID, &o.Version, &o.Codename, &o.Name, &o.CPE) }
+func (o *OS) tidy() { tidyText(&o.ID, &o.Version, &o.Codename, &o.Name) }
 
 func (p *Package) tidy() {
 	tidyText(&p.Name, &p.Version, &p.Arch, &p.PURL, &p.Location, &p.Advisory.Ecosystem, &p.Advisory.Version)

@@ -127,8 +127,7 @@ func (r *reader) readOS() error {
 	}
 	value := func(key string) string { return strings.Trim(values[key], `'"`) }
 	r.found.OS = OS{
-		ID: value("ID"), Version: value("VERSION_ID"), Codename: value("VERSION_CODENAME"),
-		Name: value("PRETTY_NAME"), CPE: value("CPE_NAME"),
+		ID: value("ID"), Version: value("VERSION_ID"), Codename: value("VERSION_CODENAME"), Name: value("PRETTY_NAME"),
 	}
 	return nil
 }

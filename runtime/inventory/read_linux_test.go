@@ -3,6 +3,7 @@ package inventory
 import (
 	"bytes"
 	"compress/gzip"
+	"database/sql"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -195,6 +196,65 @@ func TestRPM(t *testing.T) {
 	if got := inv.Packages[0].Location; got != "var/lib/rpm/rpmdb.sqlite" {
 		t.Errorf("it was found in %s", got)
 	}
+}
+
+// TestRPMNewDatabase has the same packages in the format of SUSE.
+func TestRPMNewDatabase(t *testing.T) {
+	sqlite := filepath.Join(tree(t, map[string]string{"db": unpacked(t, "testdata/rpmdb.sqlite.gz")}), "db")
+	inv := mustRead(t, tree(t, map[string]string{
+		"etc/os-release":          "ID=opensuse-leap\nVERSION_ID=15.6\n",
+		"var/lib/rpm/Packages.db": newDatabase(packageHeaders(t, sqlite)),
+	}))
+	wantLines(t, inv,
+		"rpm strata-fixture 2:1.2.3-4.el9 openSUSE:Leap 15.6|strata-fixture|2:1.2.3-4.el9",
+		"rpm strata-fixture-libs 2:1.2.3-4.el9 openSUSE:Leap 15.6|strata-fixture-libs,strata-fixture|2:1.2.3-4.el9")
+}
+
+// packageHeaders reads rpm's headers out of an SQLite database.
+func packageHeaders(t *testing.T, file string) (headers [][]byte) {
+	t.Helper()
+	db, err := sql.Open("sqlite", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	rows, err := db.Query("SELECT blob FROM Packages")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var header []byte
+		if err := rows.Scan(&header); err != nil {
+			t.Fatal(err)
+		}
+		headers = append(headers, header)
+	}
+	return headers
+}
+
+// newDatabase writes rpm's "new" format: a header, one page of slots, and the
+// blobs, which begin at multiples of 16 bytes.
+func newDatabase(headers [][]byte) string {
+	const page, block = 4096, 16
+	words := func(data []byte, text string, values ...uint32) []byte {
+		data = append(data, text...)
+		for _, v := range values {
+			data = binary.LittleEndian.AppendUint32(data, v)
+		}
+		return data
+	}
+	slots := words(nil, "RpmP", 0, 1, 1, 0, 0, 0, 0)
+	var blobs []byte
+	for i, header := range headers {
+		slots = words(slots, "Slot", uint32(i+1), uint32(page+len(blobs))/block, uint32(len(header)/block+2))
+		blobs = append(words(blobs, "BlbS", uint32(i+1), 0, uint32(len(header))), header...)
+		blobs = append(blobs, make([]byte, block-len(blobs)%block)...)
+	}
+	for len(slots) < page {
+		slots = words(slots, "Slot", 0, 0, 0)
+	}
+	return string(slots) + string(blobs)
 }
 
 func TestRPMByRealTools(t *testing.T) {

@@ -22,6 +22,8 @@ func (t target) findings(db *database, n *notes) []Finding {
 type group struct {
 	ids     map[string]bool
 	matches []match
+	// about are the vulnerabilities that a collective advisory is about.
+	about []string
 }
 
 // groups joins matches that have a name in common. A distribution's advisory
@@ -30,8 +32,8 @@ type group struct {
 func groups(matches []match) []group {
 	var joined, collective []group
 	for _, m := range matches {
-		g := group{ids: names(m.advisory), matches: []match{m}}
-		if len(m.advisory.Upstream) > 1 {
+		g := group{ids: names(m.advisory), matches: []match{m}, about: m.advisory.several()}
+		if len(g.about) > 0 {
 			collective = append(collective, g)
 			continue
 		}
@@ -44,22 +46,39 @@ func groups(matches []match) []group {
 		}
 	}
 	for _, g := range collective {
-		about := g.matches[0].advisory.Upstream
-		if slices.ContainsFunc(about, func(id string) bool { return !told[id] }) {
+		if slices.ContainsFunc(g.about, func(id string) bool { return !told[id] }) {
 			joined = join(joined, g)
 		}
 	}
 	return joined
 }
 
-// names are those by which other advisories may tell of the same.
+// several are the vulnerabilities that an advisory is about, when these are
+// more than one: distributions name them as upstream, some databases as
+// aliases.
+func (a *advisory) several() []string {
+	var cves []string
+	for _, id := range append(slices.Clone(a.Aliases), a.Upstream...) {
+		if isCVE(id) && id != a.ID && !slices.Contains(cves, id) {
+			cves = append(cves, id)
+		}
+	}
+	if len(cves) < 2 {
+		return nil
+	}
+	slices.Sort(cves)
+	return cves
+}
+
+// names are those by which other advisories may tell of the same. A collective
+// advisory has none of those that it is about.
 func names(a *advisory) map[string]bool {
 	ids := map[string]bool{a.ID: true}
-	for _, id := range a.Aliases {
-		ids[id] = true
-	}
-	if len(a.Upstream) == 1 {
-		ids[a.Upstream[0]] = true
+	about := a.several()
+	for _, id := range append(slices.Clone(a.Aliases), a.Upstream...) {
+		if !slices.Contains(about, id) {
+			ids[id] = true
+		}
 	}
 	return ids
 }
@@ -77,6 +96,7 @@ func join(all []group, g group) []group {
 			g.ids[id] = true
 		}
 		g.matches = append(other.matches, g.matches...)
+		g.about = append(other.about, g.about...)
 	}
 	return append(others, g)
 }
@@ -92,7 +112,7 @@ func overlap(a, b map[string]bool) bool {
 
 // finding takes the worst severity, every fix, and the first summary.
 func (g group) finding() Finding {
-	f := Finding{}
+	f := Finding{Related: g.about}
 	for _, m := range g.matches {
 		if m.severity > f.Severity || m.severity == f.Severity && m.score > f.Score {
 			f.Severity, f.Score, f.Vector = m.severity, m.score, m.vector
@@ -111,13 +131,12 @@ func (g group) finding() Finding {
 	return f
 }
 
+func isCVE(id string) bool { return strings.HasPrefix(id, "CVE-") }
+
 // compareIDs puts CVEs first: every database refers to them.
 func compareIDs(a, b string) int {
-	rank := func(id string) int {
-		if strings.HasPrefix(id, "CVE-") {
-			return 0
-		}
-		return 1
+	if isCVE(a) != isCVE(b) {
+		return map[bool]int{true: -1, false: 1}[isCVE(a)]
 	}
-	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
+	return cmp.Compare(a, b)
 }

@@ -39,7 +39,10 @@ type Finding struct {
 	// ID is the CVE's, where it has one, and otherwise an advisory's.
 	ID string `json:"id"`
 	// Aliases are its other names.
-	Aliases  []string `json:"aliases,omitempty"`
+	Aliases []string `json:"aliases,omitempty"`
+	// Related are the vulnerabilities that a distribution's advisory is about,
+	// where these are several, and not told of one by one.
+	Related  []string `json:"related,omitempty"`
 	Severity Severity `json:"severity"`
 	// Score and Vector are CVSS's, where an advisory has one.
 	Score  float64 `json:"score,omitempty"`
@@ -110,9 +113,20 @@ func (f Filter) counts(finding Finding) bool {
 	if f.FixedOnly && len(finding.Fixed) == 0 {
 		return false
 	}
-	return !slices.ContainsFunc(append([]string{finding.ID}, finding.Aliases...), func(id string) bool {
-		return slices.ContainsFunc(f.Ignored, func(ignored string) bool { return strings.EqualFold(id, ignored) })
-	})
+	return !f.ignores(finding)
+}
+
+// ignores tells whether a name of the vulnerability is ignored, or all of the
+// vulnerabilities that an advisory is about.
+func (f Filter) ignores(finding Finding) bool {
+	ignored := func(id string) bool {
+		return slices.ContainsFunc(f.Ignored, func(other string) bool { return strings.EqualFold(id, other) })
+	}
+	if ignored(finding.ID) || slices.ContainsFunc(finding.Aliases, ignored) {
+		return true
+	}
+	counts := func(id string) bool { return !ignored(id) }
+	return len(finding.Related) > 0 && !slices.ContainsFunc(finding.Related, counts)
 }
 
 // notes collects warnings, each once.

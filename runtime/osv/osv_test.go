@@ -197,8 +197,14 @@ func TestCollective(t *testing.T) {
 	p := pkg("deb", "Debian:12", "p", "1")
 	wantLines(t, scan(t, folder(t, map[string]string{"1.json": one("1"), "2.json": one("2"), "a.json": all}), p),
 		"UNKNOWN p 1 CVE-2024-1 2", "UNKNOWN p 1 CVE-2024-2 2")
-	wantLines(t, scan(t, folder(t, map[string]string{"1.json": one("1"), "a.json": all}), p),
-		"UNKNOWN p 1 CVE-2024-1 2", "UNKNOWN p 1 DSA-1 2")
+	r := scan(t, folder(t, map[string]string{"1.json": one("1"), "a.json": all}), p)
+	wantLines(t, r, "UNKNOWN p 1 CVE-2024-1 2", "UNKNOWN p 1 DSA-1 2")
+	if got, want := r.Findings[1].Related, []string{"CVE-2024-1", "CVE-2024-2"}; !slices.Equal(got, want) {
+		t.Errorf("the advisory is about %v, want %v", got, want)
+	}
+	byAlias := strings.Replace(all, "upstream", "aliases", 1)
+	wantLines(t, scan(t, folder(t, map[string]string{"1.json": one("1"), "2.json": one("2"), "a.json": byAlias}), p),
+		"UNKNOWN p 1 CVE-2024-1 2", "UNKNOWN p 1 CVE-2024-2 2")
 }
 
 func TestSorted(t *testing.T) {
@@ -309,15 +315,17 @@ func TestFilter(t *testing.T) {
 	all := []Finding{
 		{ID: "CVE-1", Aliases: []string{"GHSA-1"}, Severity: Critical, Fixed: []string{"2"}},
 		{ID: "CVE-2", Severity: High}, {ID: "CVE-3", Severity: Low, Fixed: []string{"2"}},
+		{ID: "DSA-4", Related: []string{"CVE-4", "CVE-5"}},
 	}
 	for _, c := range []struct {
 		filter Filter
 		want   string
 	}{
-		{Filter{}, "CVE-1 CVE-2 CVE-3"},
+		{Filter{}, "CVE-1 CVE-2 CVE-3 DSA-4"},
 		{Filter{Severities: []Severity{High, Critical}}, "CVE-1 CVE-2"},
 		{Filter{FixedOnly: true}, "CVE-1 CVE-3"},
-		{Filter{Ignored: []string{"ghsa-1", "CVE-3"}}, "CVE-2"},
+		{Filter{Ignored: []string{"ghsa-1", "CVE-3", "CVE-4"}}, "CVE-2 DSA-4"},
+		{Filter{Ignored: []string{"CVE-4", "CVE-5", "cve-1"}}, "CVE-2 CVE-3"},
 	} {
 		var ids []string
 		for _, f := range c.filter.Apply(all) {
