@@ -20,7 +20,7 @@ import (
 func TestImageScripts(t *testing.T) {
 	testenv.Root(t)
 	busybox := testimage.Busybox(t)
-	plain := testregistry.Plain(t)
+	plain, blobs := testregistry.Plain(t)
 	secure, ca := testregistry.Secure(t)
 	image := testimage.Push(t, plain, "busybox:1", busybox)
 	testscript.Run(t, testscript.Params{
@@ -30,6 +30,7 @@ func TestImageScripts(t *testing.T) {
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("REGISTRY", plain)
+			env.Setenv("REGISTRY_BLOBS", blobs)
 			env.Setenv("SECURE", testregistry.Name)
 			env.Setenv("USER_NAME", testregistry.User)
 			env.Setenv("HTTPS_PROXY", testregistry.Tunnel(t, secure))

@@ -35,10 +35,12 @@ const (
 	Password = "secret-pw"
 )
 
-// Plain runs a registry without TLS and password, and returns its address.
-func Plain(t testing.TB) string {
+// Plain runs a registry without TLS and password. It returns its address and
+// the directory that it keeps its blobs in.
+func Plain(t testing.TB) (addr, blobs string) {
 	t.Helper()
-	return start(t, t.TempDir(), "")
+	dir := t.TempDir()
+	return start(t, dir, ""), filepath.Join(dir, "data", "docker", "registry", "v2", "blobs")
 }
 
 // Secure runs a registry with a certificate for Name and a password. It
