@@ -232,36 +232,41 @@ func packetSocket(index int) (*os.File, error) {
 // and makes it the default route. The routes name no gateway, so that no
 // address of the real network is shadowed but the namespace's own.
 func configure(name string, ipv6, ethernet bool) error {
-	link, err := netlink.LinkByName(name)
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE) // one socket for all
+	if err != nil {
+		return fmt.Errorf("open netlink socket: %w", err)
+	}
+	defer handle.Close()
+	link, err := handle.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("find device %s: %w", name, err)
 	}
-	if err := netlink.LinkSetMTU(link, mtu); err != nil {
+	if err := handle.LinkSetMTU(link, mtu); err != nil {
 		return fmt.Errorf("set MTU of %s: %w", name, err)
 	}
 	if ethernet {
 		// The stack on the other end answers no ARP for the whole world.
-		if err := netlink.LinkSetARPOff(link); err != nil {
+		if err := handle.LinkSetARPOff(link); err != nil {
 			return fmt.Errorf("switch ARP of %s off: %w", name, err)
 		}
 	}
-	if err := netlink.LinkSetUp(link); err != nil {
+	if err := handle.LinkSetUp(link); err != nil {
 		return fmt.Errorf("bring %s up: %w", name, err)
 	}
-	if err := addAddress(link, AddressIP, netip.IPv4Unspecified()); err != nil {
+	if err := addAddress(handle, link, AddressIP, netip.IPv4Unspecified()); err != nil {
 		return err
 	}
 	if ipv6 {
-		return addAddress(link, address6IP, netip.IPv6Unspecified())
+		return addAddress(handle, link, address6IP, netip.IPv6Unspecified())
 	}
 	return nil
 }
 
-func addAddress(link netlink.Link, addr, any netip.Addr) error {
+func addAddress(handle *netlink.Handle, link netlink.Link, addr, any netip.Addr) error {
 	bits := addr.BitLen()
 	ipnet := &net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(bits, bits)}
 	// NODAD: an address that is being checked for duplicates cannot be used.
-	if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: ipnet, Flags: unix.IFA_F_NODAD}); err != nil {
+	if err := handle.AddrAdd(link, &netlink.Addr{IPNet: ipnet, Flags: unix.IFA_F_NODAD}); err != nil {
 		return fmt.Errorf("add address %s: %w", addr, err)
 	}
 	dst := &net.IPNet{IP: any.AsSlice(), Mask: net.CIDRMask(0, bits)}
@@ -269,7 +274,7 @@ func addAddress(link netlink.Link, addr, any netip.Addr) error {
 	if addr.Is6() {
 		route.Scope = netlink.SCOPE_UNIVERSE
 	}
-	if err := netlink.RouteAdd(route); err != nil {
+	if err := handle.RouteAdd(route); err != nil {
 		return fmt.Errorf("add default route: %w", err)
 	}
 	return nil
