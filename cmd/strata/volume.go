@@ -322,16 +322,12 @@ func (a *app) volumePruneCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			what := "all volumes without a name that no container has"
-			if all {
-				what = "all volumes that no container has"
-			}
-			if !force {
-				if ok, err := a.confirm("This removes " + what + "."); err != nil || !ok {
-					return err
-				}
-			}
 			return a.withContainers(cmd.Context(), "", func(s *container.Set) error {
+				if !force {
+					if ok, err := a.confirm(pruneQuestion(all)); err != nil || !ok {
+						return err
+					}
+				}
 				return a.pruneVolumes(cmd.Context(), s, filter, all)
 			})
 		},
@@ -341,6 +337,13 @@ func (a *app) volumePruneCommand() *cobra.Command {
 	f.BoolVarP(&force, "force", "f", false, "do not ask")
 	f.StringArrayVar(&filters, "filter", nil, "name=, label=")
 	return cmd
+}
+
+func pruneQuestion(all bool) string {
+	if all {
+		return "This removes all volumes that no container has."
+	}
+	return "This removes all volumes without a name that no container has."
 }
 
 func (a *app) pruneVolumes(ctx context.Context, s *container.Set, filter volumeFilter, named bool) error {

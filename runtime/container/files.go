@@ -54,15 +54,12 @@ func (s *Set) files(ctx context.Context, id string) (*files, error) {
 	return f, nil
 }
 
-// runningFiles is what the first process sees. A number that may have become
-// another process' in the meantime is not used.
+// runningFiles is what the first process sees; ErrNotRunning when it has just
+// ended.
 func (s *Set) runningFiles(rec *Record) (*files, error) {
 	root, err := processRoot(rec)
-	if !s.held(rec.ID) {
-		if err == nil {
-			err = root.Close()
-		}
-		return nil, errors.Join(ErrNotRunning, err)
+	if errors.Is(err, os.ErrProcessDone) || errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNotRunning
 	}
 	if err != nil {
 		return nil, err
