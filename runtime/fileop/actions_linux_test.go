@@ -59,6 +59,8 @@ func TestMkdir(t *testing.T) {
 			want: "/l 120777 0:0 -> ../../t 2001-02-03T04:05:06Z\n/t 040755 0:0\n/t/d 040755 0:0 1970-01-01T00:00:00Z"},
 		"through dangling link": {dst: []string{"l -> /t"}, a: &pb.FileActionMkDir{Path: "/l/d", MakeParents: true, Mode: 0o755, Timestamp: -1},
 			want: "/l 120777 0:0 -> /t 2001-02-03T04:05:06Z\n/t 040755 0:0\n/t/d 040755 0:0"},
+		"setgid": {dst: []string{"s/ 2775 0:50"}, a: &pb.FileActionMkDir{Path: "/s/a/b", MakeParents: true, Mode: 0o755, Timestamp: -1},
+			want: "/s 042775 0:50\n/s/a 042755 0:50\n/s/a/b 042755 0:50"},
 		"root":      {a: &pb.FileActionMkDir{Path: "/", Mode: 0o700, Timestamp: -1}},
 		"dots":      {a: &pb.FileActionMkDir{Path: "/../../d", Mode: 0o700, Timestamp: -1}, want: "/d 040700 0:0"},
 		"uid, gid":  {a: &pb.FileActionMkDir{Path: "/d", Mode: 0o700, Timestamp: -1, Owner: &pb.ChownOpt{User: byID(3), Group: byID(4)}}, want: "/d 040700 3:4"},

@@ -82,7 +82,8 @@ func (d *dest) mkdirAll(p string, mode uint32) (*rootfs.Dir, error) {
 	return dir, nil
 }
 
-// mkdir makes one directory that the action asks for.
+// mkdir makes one directory that the action asks for. It inherits group and
+// setgid bit of a parent that has the bit, as if mkdir alone had made it.
 func (d *dest) mkdir(parent *rootfs.Dir, name string, mode uint32) (*rootfs.Dir, error) {
 	if err := unix.Mkdirat(parent.FD(), name, 0o700); err != nil {
 		return nil, fail("mkdir", path.Join(parent.Path(), name), err)
@@ -91,7 +92,11 @@ func (d *dest) mkdir(parent *rootfs.Dir, name string, mode uint32) (*rootfs.Dir,
 	if err != nil {
 		return nil, err
 	}
-	a := attrs{mode: unix.S_IFDIR | mode, own: d.own, atime: d.time, mtime: d.time}
+	st, err := made.Stat()
+	if err != nil {
+		return nil, errors.Join(err, made.Close())
+	}
+	a := attrs{mode: unix.S_IFDIR | mode | st.Mode&unix.S_ISGID, own: d.own, atime: d.time, mtime: d.time}
 	if err := d.set.file(made.FD(), &a); err != nil {
 		return nil, errors.Join(fail("mkdir", made.Path(), err), made.Close())
 	}
