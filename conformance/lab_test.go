@@ -3,6 +3,7 @@ package conformance
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/cgi"
@@ -49,6 +50,7 @@ func newLab(t *testing.T) *lab {
 		strata: filepath.Join(cache, "conformance", "strata"), buildctl: filepath.Join(cache, "peers", "buildctl"),
 		root: t.TempDir(), registry: testimage.Registry(t),
 	}
+	visitSources(t)
 	run(t, exec.Command("../scripts/peers", filepath.Join(cache, "peers")))
 	run(t, exec.Command("go", "build", "-trimpath", "-o", l.strata, "../cmd/strata"))
 	l.pushBases(t)
@@ -56,6 +58,23 @@ func newLab(t *testing.T) *lab {
 	l.serveAgent(t)
 	l.startBuildkitd(t, filepath.Join(cache, "peers", "buildkitd"))
 	return l
+}
+
+// visitSources lists the folders that the programs are compiled from, and so
+// lets Go's test cache know of them: it would keep a result that another
+// program had.
+func visitSources(t *testing.T) {
+	t.Helper()
+	for _, dir := range []string{"cmd", "compiler", "dockerfile-compat", "internal", "runtime", "schema", "solver", "bench/peers"} {
+		visited := 0
+		err := filepath.WalkDir(filepath.Join("..", dir), func(_ string, d fs.DirEntry, err error) error {
+			visited++
+			return err
+		})
+		if err != nil || visited < 2 {
+			t.Fatalf("visit the sources in %s: %d files, %v", dir, visited, err)
+		}
+	}
 }
 
 // run runs a command that must succeed.

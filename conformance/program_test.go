@@ -143,7 +143,7 @@ func (c *testCase) buildctlFlag(flag, value string) ([]string, error) {
 	case "-f", "--secret", "--ssh", "--allow":
 		return []string{flag, value}, nil
 	case "--build-arg", "--label":
-		return []string{"--opt", name + ":" + value}, nil
+		return []string{"--opt", name + ":" + c.assigned(value)}, nil
 	case "--target":
 		return []string{"--opt", name + "=" + value}, nil
 	case "--shm-size":
@@ -155,6 +155,16 @@ func (c *testCase) buildctlFlag(flag, value string) ([]string, error) {
 		return c.buildctlContext(value)
 	}
 	return nil, fmt.Errorf("%s has no translation for buildctl", flag)
+}
+
+// assigned gives a name without a value that of the environment.
+func (c *testCase) assigned(arg string) string {
+	for _, kv := range c.env {
+		if strings.HasPrefix(kv, arg+"=") {
+			return kv
+		}
+	}
+	return arg
 }
 
 // buildctlContext translates NAME=SOURCE.
