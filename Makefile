@@ -3,7 +3,7 @@
 GO ?= go
 export CGO_ENABLED = 0
 
-.PHONY: help build check test bench deps demo lint clean
+.PHONY: help build check test conformance bench deps demo lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ check: ## the fast tests: no root, no network, under a minute
 test: deps build ## all tests, with the programs they need installed
 	$(GO) vet ./...
 	STRATA_TEST=full $(GO) test -timeout 60m ./...
+
+conformance: deps build ## build 250 Dockerfiles with buildkitd and with Strata, and compare
+	STRATA_TEST=full $(GO) test -count=1 -timeout 30m ./conformance
 
 bench: deps build ## compare with buildkitd and buildah, as ratios; BENCH='-rows pull' for a part
 	scripts/bench $(BENCH)
