@@ -168,6 +168,7 @@ func (s *stage) adopt(res *DockerfileResult) (*base, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.c.marshal.adopted = true
 	b := &base{state: llb.Scratch()}
 	if err := json.Unmarshal(res.Config, &b.config); err != nil {
 		return nil, fmt.Errorf("parse image config: %w", err)

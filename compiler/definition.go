@@ -2,8 +2,11 @@ package compiler
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
@@ -72,14 +75,18 @@ func rewrite(def *pb.Definition, change edit) (*pb.Definition, error) {
 	if err != nil || g.root == nil {
 		return def, err
 	}
-	renamed := map[string]string{}
+	renamed, seen := map[string]string{}, map[digest.Digest]bool{}
 	out := &pb.Definition{Def: make([][]byte, 0, len(def.Def))}
 	for _, v := range append(g.vertices, &vertex{op: &pb.Op{Inputs: []*pb.Input{g.root}}, raw: def.Def[len(def.Def)-1]}) {
 		dt, err := v.rewrite(change, renamed)
 		if err != nil {
 			return nil, err
 		}
-		out.Def = append(out.Def, dt)
+		// Two ops may have become one.
+		if d := digest.FromBytes(dt); !seen[d] {
+			seen[d] = true
+			out.Def = append(out.Def, dt)
+		}
 	}
 	out.Metadata = make(map[string]*pb.OpMetadata, len(def.Metadata))
 	for dgst, meta := range def.Metadata {
@@ -157,6 +164,91 @@ func rename(def *pb.Definition, locals, stores map[string]string) (*pb.Definitio
 		}
 		return false
 	})
+}
+
+// unifyLocals makes one source of those of one directory that differ in the
+// paths which they follow: a Dockerfile inside of the CUE, and the steps around
+// it. It follows the paths of all, as where all of it is one Dockerfile.
+func unifyLocals(def *pb.Definition) (*pb.Definition, error) {
+	g, err := decode(def)
+	if err != nil {
+		return nil, err
+	}
+	union, several := map[string]*pathUnion{}, false
+	for _, v := range g.vertices {
+		key, ok := localKey(v.op)
+		if !ok {
+			continue
+		}
+		if union[key] == nil {
+			union[key] = &pathUnion{set: map[string]struct{}{}}
+		} else {
+			several = true
+		}
+		if err := union[key].add(v.op.GetSource().Attrs); err != nil {
+			return nil, err
+		}
+	}
+	if !several {
+		return def, nil
+	}
+	return rewrite(def, func(op *pb.Op) bool {
+		key, ok := localKey(op)
+		return ok && union[key].apply(op.GetSource().Attrs)
+	})
+}
+
+// localKey tells local sources apart by all but the paths that they follow, and
+// the id of who made them.
+func localKey(op *pb.Op) (string, bool) {
+	src := op.GetSource()
+	if !strings.HasPrefix(src.GetIdentifier(), localScheme) {
+		return "", false
+	}
+	var b strings.Builder
+	b.WriteString(src.Identifier)
+	for _, name := range slices.Sorted(maps.Keys(src.Attrs)) {
+		if name != pb.AttrFollowPaths && name != pb.AttrLocalUniqueID {
+			fmt.Fprintf(&b, "\x00%s=%s", name, src.Attrs[name])
+		}
+	}
+	return b.String(), true
+}
+
+// pathUnion are the paths that several sources follow.
+type pathUnion struct {
+	set    map[string]struct{}
+	all    bool // one of them takes everything
+	unique string
+}
+
+func (u *pathUnion) add(attrs map[string]string) error {
+	u.unique = attrs[pb.AttrLocalUniqueID]
+	attr := attrs[pb.AttrFollowPaths]
+	if attr == "" {
+		u.all = true
+		return nil
+	}
+	var paths []string
+	if err := json.Unmarshal([]byte(attr), &paths); err != nil {
+		return fmt.Errorf("parse paths of a local source: %w", err)
+	}
+	for _, p := range paths {
+		u.set[p] = struct{}{}
+	}
+	return nil
+}
+
+// apply sets the attributes; it reports whether that is a change.
+func (u *pathUnion) apply(attrs map[string]string) bool {
+	before := maps.Clone(attrs)
+	attrs[pb.AttrLocalUniqueID] = u.unique
+	delete(attrs, pb.AttrFollowPaths)
+	if !u.all {
+		paths, _ := json.Marshal(slices.Sorted(maps.Keys(u.set))) // strings always marshal
+		attrs[pb.AttrFollowPaths] = string(paths)
+	}
+	return !maps.Equal(before, attrs)
 }
 
 // sourceNames are the names of local sources and of OCI layouts that a

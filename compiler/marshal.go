@@ -20,6 +20,9 @@ type marshaller struct {
 	unique string
 	caps   apicaps.CapSet
 	locals map[*llb.Constraints]map[*directory]llb.Output
+	// adopted is true where a Dockerfile is part of the plan, which brings
+	// sources of its own.
+	adopted bool
 }
 
 func newMarshaller(unique string) *marshaller {
@@ -54,7 +57,11 @@ func (m *marshaller) definition(ctx context.Context, s *stage, p ocispecs.Platfo
 	if err := g.vertex(ctx, out.Vertex(ctx, c)); err != nil {
 		return nil, nil, err
 	}
-	return g.def, g.names, g.root(ctx, out)
+	if err := g.root(ctx, out); err != nil || !m.adopted {
+		return g.def, g.names, err
+	}
+	def, err := unifyLocals(g.def)
+	return def, g.names, err
 }
 
 // bind makes the sources of the directories that a target reads.

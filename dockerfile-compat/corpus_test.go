@@ -31,13 +31,18 @@ func TestCorpus(t *testing.T) {
 		t.Fatalf("only %d Dockerfiles in the module cache: `go mod download` fetches them", len(corpus))
 	}
 	tally := convertAll(t, corpus)
+	tally.report(t, len(corpus))
+}
+
+// report logs the figures, and wants nearly all stages to be native.
+func (s *tally) report(t *testing.T, n int) {
 	t.Logf("%d Dockerfiles, %d accepted by BuildKit, %d of %d stages native, %d comparisons, %s",
-		len(corpus), tally.accepted, tally.native, tally.stages, tally.compared, tally.took)
-	for _, reason := range slices.Sorted(maps.Keys(tally.reasons)) {
-		t.Logf("kept %3d: %s", tally.reasons[reason], reason)
+		n, s.accepted, s.native, s.stages, s.compared, s.took)
+	for _, reason := range slices.Sorted(maps.Keys(s.reasons)) {
+		t.Logf("kept %3d: %s", s.reasons[reason], reason)
 	}
-	if tally.native*100 < tally.stages*95 {
-		t.Errorf("%d of %d stages are native, fewer than 95 %%", tally.native, tally.stages)
+	if s.native*100 < s.stages*95 {
+		t.Errorf("%d of %d stages are native, fewer than 95 %%", s.native, s.stages)
 	}
 }
 
@@ -51,7 +56,10 @@ type tally struct {
 }
 
 // convertAll converts Dockerfiles by name, two at a time.
-func convertAll(t *testing.T, corpus map[string]string) *tally {
+func convertAll(t *testing.T, corpus map[string]string) *tally { return convertWith(t, corpus, nil) }
+
+// convertWith converts Dockerfiles with the flags that some of them have.
+func convertWith(t *testing.T, corpus map[string]string, flags map[string]func(*Request)) *tally {
 	dir := t.TempDir()
 	sum := &tally{reasons: map[string]int{}}
 	start := time.Now()
@@ -59,7 +67,11 @@ func convertAll(t *testing.T, corpus map[string]string) *tally {
 	eg.SetLimit(2)
 	for name, text := range corpus {
 		eg.Go(func() error {
-			sum.convert(t, dir, name, text)
+			req := Request{Filename: "Dockerfile", Text: []byte(text), Context: dir, Options: testOptions()}
+			if set := flags[name]; set != nil {
+				set(&req)
+			}
+			sum.convert(t, name, req)
 			return nil
 		})
 	}
@@ -70,8 +82,7 @@ func convertAll(t *testing.T, corpus map[string]string) *tally {
 	return sum
 }
 
-func (s *tally) convert(t *testing.T, dir, name, text string) {
-	req := Request{Filename: "Dockerfile", Text: []byte(text), Context: dir, Options: testOptions()}
+func (s *tally) convert(t *testing.T, name string, req Request) {
 	if _, err := Compile(context.Background(), req); err != nil {
 		t.Logf("not accepted: %s: %v", name, err)
 		return
@@ -81,7 +92,7 @@ func (s *tally) convert(t *testing.T, dir, name, text string) {
 	defer s.mu.Unlock()
 	s.accepted++
 	if err != nil {
-		t.Errorf("%s: %v\n%s", name, err, text)
+		t.Errorf("%s: %v\nargs %q, platforms %v\n%s", name, err, req.Options.Args, req.Platforms, req.Text)
 		return
 	}
 	s.compared += res.Compared
@@ -108,7 +119,15 @@ func moduleDockerfiles(t testing.TB) map[string]string {
 	}
 	root := strings.TrimSpace(string(out))
 	corpus := map[string]string{}
-	err = filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+	if err := collect(root, root, corpus); err != nil {
+		t.Fatal(err)
+	}
+	return distinct(corpus)
+}
+
+// collect adds the Dockerfiles below dir, by their paths below root.
+func collect(root, dir string, corpus map[string]string) error {
+	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return nil
@@ -132,10 +151,6 @@ func moduleDockerfiles(t testing.TB) map[string]string {
 		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return distinct(corpus)
 }
 
 // distinct leaves one of several equal texts: the cache may hold more than one
@@ -152,7 +167,7 @@ func distinct(corpus map[string]string) map[string]string {
 
 func isDockerfile(name string) bool {
 	lower := strings.ToLower(name)
-	return strings.Contains(lower, "dockerfile") && !strings.HasSuffix(lower, ".go") && !strings.HasSuffix(lower, ".md") &&
+	return (strings.Contains(lower, "dockerfile") || strings.Contains(lower, "containerfile")) && !strings.HasSuffix(lower, ".go") && !strings.HasSuffix(lower, ".md") &&
 		!strings.HasSuffix(lower, ".dockerignore")
 }
 

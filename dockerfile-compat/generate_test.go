@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // generator writes Dockerfiles of everything that a Dockerfile can say, in
@@ -30,11 +32,13 @@ func TestGenerated(t *testing.T) {
 		seed = uint64(s)
 	}
 	corpus := map[string]string{}
+	flags := map[string]func(*Request){}
 	for i := range uint64(n) {
 		g := &generator{Rand: rand.New(rand.NewPCG(seed+i, 0))}
-		corpus[fmt.Sprintf("seed %d", seed+i)] = g.dockerfile()
+		name := fmt.Sprintf("seed %d", seed+i)
+		corpus[name], flags[name] = g.dockerfile(), g.flagsOf()
 	}
-	tally := convertAll(t, corpus)
+	tally := convertWith(t, corpus, flags)
 	t.Logf("%d of %d Dockerfiles accepted by BuildKit, %d of %d stages native, %s", tally.accepted, n, tally.native, tally.stages, tally.took)
 	if tally.accepted*2 < n {
 		t.Errorf("BuildKit accepts only %d of %d Dockerfiles", tally.accepted, n)
@@ -79,6 +83,24 @@ func (g *generator) dockerfile() string {
 		text = strings.TrimRight(text, "\r\n")
 	}
 	return text
+}
+
+// flagsOf are flags of the command line: arguments and platforms.
+func (g *generator) flagsOf() func(*Request) {
+	args := map[string]string{}
+	for _, name := range []string{"A", "B", "V", "BASE", "lower", "TARGETARCH"} {
+		if g.IntN(8) == 0 {
+			args[name] = g.pick("alpine", "given", "", "1", "a b", "$A", "é")
+		}
+	}
+	var list []ocispecs.Platform
+	for range g.IntN(3) * g.IntN(2) {
+		list = append(list, ocispecs.Platform{OS: "linux", Architecture: g.pick("amd64", "arm64", "s390x")})
+	}
+	if len(list) == 2 && list[0].Architecture == list[1].Architecture {
+		list = list[:1]
+	}
+	return func(req *Request) { req.Options.Args, req.Platforms = args, list }
 }
 
 // line writes an instruction, sometimes indented, in lower case, or broken.
