@@ -2,10 +2,9 @@ package engine
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"strconv"
-	"sync/atomic"
 
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -23,9 +22,6 @@ type View struct {
 
 	releases []func() error
 }
-
-// views numbers the views of this process.
-var views atomic.Uint64
 
 // View opens the tree of an image of the store. platform chooses from an image
 // of several platforms, and must be that of any other. nil takes what suits
@@ -60,7 +56,7 @@ func (v *View) open(ctx context.Context, e *Engine) error {
 	if err != nil {
 		return err
 	}
-	key := "view-" + strconv.FormatUint(views.Add(1), 10)
+	key := "view-" + rand.Text()
 	tree, err := e.Snapshots.View(ctx, key, layers)
 	if err != nil {
 		return fmt.Errorf("view image: %w", err)

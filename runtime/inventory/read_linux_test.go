@@ -417,14 +417,28 @@ func TestCrashIsAnError(t *testing.T) {
 	binary.LittleEndian.PutUint16(entry[20:], 2) // entries
 	entry[25] = 13                               // a hash's page
 	copy(entry[26:], []byte{0xff, 0xff, 0xff, 0xff})
-	_, err := ReadApart(t.Context(), open(t, tree(t, map[string]string{"var/lib/rpm/Packages": string(db)})))
+	root := open(t, tree(t, map[string]string{"var/lib/rpm/Packages": string(db)}))
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	_, err := ReadApart(t.Context(), root)
 	want := "read package database /var/lib/rpm/Packages: the parser ended with exit status 2: panic: runtime error: index out of range"
 	if err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("the error is %v", err)
 	}
-	left, err := filepath.Glob(filepath.Join(os.TempDir(), "strata-inventory-*"))
+	left, err := os.ReadDir(tmp)
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v %v", left, err)
+	}
+}
+
+// TestMemoryIsBounded has a package of 4 GB.
+func TestMemoryIsBounded(t *testing.T) {
+	db := []byte(newDatabase([][]byte{make([]byte, 32)}))
+	length := db[4096+12:]
+	binary.LittleEndian.PutUint32(length, 0xffffffff)
+	_, err := ReadApart(t.Context(), open(t, tree(t, map[string]string{"var/lib/rpm/Packages.db": string(db)})))
+	if err == nil || !strings.Contains(err.Error(), "memory") {
+		t.Errorf("the error is %v", err)
 	}
 }
 

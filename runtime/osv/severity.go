@@ -2,6 +2,7 @@ package osv
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	cvss2 "github.com/pandatix/go-cvss/20"
@@ -31,7 +32,7 @@ func (s Severity) String() string { return severityNames[s] }
 func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // SeverityNames lists the names, the worst last.
-func SeverityNames() []string { return severityNames }
+func SeverityNames() []string { return slices.Clone(severityNames) }
 
 // ParseSeverity reads a name, in any case.
 func ParseSeverity(name string) (Severity, error) {
