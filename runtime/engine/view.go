@@ -24,8 +24,8 @@ type View struct {
 }
 
 // View opens the tree of an image of the store. platform chooses from an image
-// of several platforms, and must be that of any other. nil takes what suits
-// this machine, or the only one.
+// of several platforms, and must be that of any other. nil takes this machine's
+// of several, and any other image as it is.
 func (e *Engine) View(ctx context.Context, ref string, platform *ocispec.Platform) (_ *View, err error) {
 	v := &View{}
 	defer func() {
