@@ -13,17 +13,12 @@ import (
 	"github.com/strata-build/strata/internal/testimage"
 )
 
-// strata compiles the program.
+// strata returns the program.
 func strata(t *testing.T) string {
 	t.Helper()
 	testenv.Root(t)
-	name := filepath.Join(t.TempDir(), "strata")
-	cmd := exec.Command("go", "build", "-o", name, "../cmd/strata")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("compile strata: %v\n%s", err, out)
-	}
-	return name
+	shared.open(t)
+	return filepath.Join(shared.dir, "strata")
 }
 
 // command runs the program on a store, and returns what it wrote.
@@ -129,39 +124,4 @@ func TestMonorepo(t *testing.T) {
 		t.Errorf("web serves %q", out)
 	}
 	sameTwice(t, program, "monorepo", "--set", base, "./...")
-}
-
-func TestGo(t *testing.T) {
-	program := strata(t)
-	host := testimage.Registry(t)
-	golang := testimage.Push(t, host, "golang:1.26", testimage.Golang(t))
-	store := t.TempDir()
-	command(t, program, "go", store, "build", "--set", "golang="+golang, "--set", "version=1.2", ".")
-	if out := command(t, program, ".", store, "run", "--rm", "api", "--version"); out != "api 1.2\n" {
-		t.Errorf("it says %q", out)
-	}
-	// The Dockerfile beside it makes the same program, with the caches of the
-	// build before it.
-	command(t, program, "go", store, "build", "-f", "Dockerfile", "-t", "api:docker", "--build-arg", "golang="+golang, "--build-arg", "version=1.3", ".")
-	if out := command(t, program, ".", store, "run", "--rm", "api:docker", "--version"); out != "api 1.3\n" {
-		t.Errorf("the Dockerfile's says %q", out)
-	}
-}
-
-func TestLNMP(t *testing.T) {
-	program := strata(t)
-	host := testimage.Registry(t)
-	base := "base=" + testimage.Push(t, host, "debian:bookworm", testimage.Debian(t))
-	store := t.TempDir()
-	command(t, program, "lnmp", store, "build", "--progress", "plain", "--set", base, ".")
-	out := command(t, program, ".", store, "run", "--rm", "--entrypoint", "sh", "lnmp", "-c",
-		"nginx -t 2>&1; php -v; mariadbd --version; ls -l /srv/www /etc/service/nginx/run; stat -c %U /run/mysqld")
-	for _, want := range []string{"test is successful", "PHP 8.2", "MariaDB", "www-data www-data", "-rwxr-xr-x", "mysql\n"} {
-		if !strings.Contains(out, want) {
-			t.Errorf("the image lacks %q:\n%s", want, out)
-		}
-	}
-	if strings.Contains(out, "index.php.bak") {
-		t.Errorf("an excluded file was copied:\n%s", out)
-	}
 }
