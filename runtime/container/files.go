@@ -32,26 +32,31 @@ func (f *files) close() error {
 }
 
 // files opens the file system of a container: as its first process sees it, or
-// as it would if it was started, but for what is in memory only.
+// as it would if it was started, but for what is in memory only. It waits for
+// others that have that of a stopped one open.
 func (s *Set) files(ctx context.Context, id string) (*files, error) {
-	rec, err := s.Get(id)
-	if err != nil {
-		return nil, err
-	}
-	if rec.State.Status == Running {
-		f, err := s.runningFiles(&rec)
-		if !errors.Is(err, ErrNotRunning) {
-			return f, err
+	for {
+		rec, err := s.Get(id)
+		if err != nil {
+			return nil, err
+		}
+		switch rec.State.Status {
+		case Running:
+			f, err := s.runningFiles(&rec)
+			if !errors.Is(err, ErrNotRunning) {
+				return f, err
+			}
+		case Restarting:
+			return nil, fmt.Errorf("%s is about to be started again: stop it first, or try again", rec.Name)
+		}
+		f := &files{}
+		if err = s.stoppedFiles(ctx, id, f); err == nil {
+			return f, nil
+		}
+		if err = errors.Join(err, f.close()); !errors.Is(err, ErrRunning) {
+			return nil, err
 		}
 	}
-	if rec.State.Status == Restarting {
-		return nil, fmt.Errorf("%s is about to be started again: stop it first, or try again", rec.Name)
-	}
-	f := &files{}
-	if err := s.stoppedFiles(ctx, &rec, f); err != nil {
-		return nil, errors.Join(err, f.close())
-	}
-	return f, nil
 }
 
 // runningFiles is what the first process sees; ErrNotRunning when it has just
@@ -67,13 +72,23 @@ func (s *Set) runningFiles(rec *Record) (*files, error) {
 	return &files{root, []func() error{root.Close}}, nil
 }
 
-func (s *Set) stoppedFiles(ctx context.Context, rec *Record, f *files) error {
-	lock, err := s.takeOver(ctx, rec.ID)
+// stoppedFiles mounts what the container stands on; ErrRunning when somebody
+// has it in use.
+func (s *Set) stoppedFiles(ctx context.Context, id string, f *files) error {
+	lock, err := s.takeOver(ctx, id)
 	if err != nil {
 		return err
 	}
+	// It may have been started, changed or removed while the lock was free.
+	rec, err := s.load(id)
+	if errors.Is(err, ErrNotFound) {
+		return errors.Join(err, lock.Remove())
+	}
 	f.releases = append(f.releases, lock.Unlock)
-	layers, err := s.layers(ctx, rec)
+	if err != nil {
+		return err
+	}
+	layers, err := s.layers(ctx, &rec)
 	if err != nil {
 		return err
 	}
@@ -86,7 +101,7 @@ func (s *Set) stoppedFiles(ctx context.Context, rec *Record, f *files) error {
 		return fmt.Errorf("mount the root file system: %w", err)
 	}
 	f.releases = append(f.releases, m.Close)
-	v, err := s.view(ctx, rec, m)
+	v, err := s.view(ctx, &rec, m)
 	if err != nil {
 		return err
 	}
