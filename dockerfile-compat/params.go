@@ -27,6 +27,7 @@ type params struct {
 	globals  *llb.EnvList
 	declared map[string]bool // global arguments
 	builtin  map[string]bool // platform arguments that nobody declared
+	varying  map[string]bool // global arguments whose default depends on the platform
 	// renamed are the names of the fields that are not called as the
 	// argument: in one document, another Dockerfile has another default.
 	renamed map[string]string
@@ -37,7 +38,7 @@ func newParams(f *dockerfile, args, renamed map[string]string, build ocispecs.Pl
 	p := &params{
 		lexer: wordLexer{f.escape}, value: map[string]string{},
 		globals: &llb.EnvList{}, declared: map[string]bool{}, builtin: map[string]bool{},
-		renamed: renamed,
+		varying: map[string]bool{}, renamed: renamed,
 	}
 	for name, value := range platformArgs(build) {
 		p.builtin[name] = true
@@ -72,11 +73,14 @@ func (p *params) addGlobal(c *instructions.ArgCommand, comment string, args map[
 	for _, a := range c.Args {
 		value, given := args[a.Key]
 		if a.Value != nil && !given {
-			out, _, err := shell.NewLex(p.lexer.escape).ProcessWord(*a.Value, p.globals)
+			res, err := shell.NewLex(p.lexer.escape).ProcessWordWithMatches(*a.Value, p.globals)
 			if err != nil {
 				return err
 			}
-			value = out
+			value = res.Result
+			for name := range res.Matched {
+				p.varying[a.Key] = p.varying[a.Key] || p.builtin[name] || p.varying[name]
+			}
 		}
 		again := p.declared[a.Key]
 		if a.Value != nil || given {

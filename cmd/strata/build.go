@@ -42,15 +42,19 @@ type buildOptions struct {
 func (a *app) buildCommand() *cobra.Command {
 	var o buildOptions
 	cmd := &cobra.Command{
-		Use:   "build [PATH|FILE]...",
+		Use:   "build [PATH|FILE|URL|-]...",
 		Short: "Build images from CUE or from a Dockerfile",
 		Long: "Build images. A .cue file, a CUE package directory or ./... builds the images that it\n" +
-			"describes; a directory with a Dockerfile, or -f, builds that. Without -o the image goes\n" +
-			"to the image store of this machine.",
+			"describes. A directory with a Dockerfile, or -f, builds that, as docker build does; so does\n" +
+			"a git repository (https://host/repo.git#ref:dir), a tar archive or a Dockerfile behind a\n" +
+			"URL, and `-`: a tar archive or a Dockerfile on standard input. Without -o the image goes to\n" +
+			"the image store of this machine.",
 		Example: "  strata build ./app.cue\n" +
 			"  strata build -t shop/api:1.2 --set version=1.2 ./services/api\n" +
 			"  strata build ./... -o type=oci,dest=images.tar\n" +
-			"  strata build -t app .",
+			"  strata build -t app -f Dockerfile.prod --build-arg VERSION=1.2 .\n" +
+			"  strata build https://example.com/app.git#v1.2:service\n" +
+			"  strata build - < Dockerfile",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.paths = args
 			return a.build(cmd.Context(), &o)
@@ -70,7 +74,7 @@ func (a *app) buildCommand() *cobra.Command {
 	f.StringArrayVar(&o.allow, "allow", nil, "permit network.host or security.insecure")
 	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be built, and build nothing")
 	f.BoolVar(&o.check, "check", false, "check the build description, and build nothing (--call check)")
-	f.StringVar(&o.call, "call", "build", "build, or only: check, outline (a Dockerfile's arguments, secrets and agents), targets (its stages); with `,format=json`")
+	f.StringVar(&o.call, "call", "build", "build, or instead `METHOD`[,format=json]: check, outline (what a Dockerfile takes) or targets (its stages)")
 	f.StringArrayVar(&o.annotations, "annotation", nil, "[manifest|index|manifest-descriptor|index-descriptor[[PLATFORM]]:]NAME=VALUE: annotate the image")
 	return cmd
 }

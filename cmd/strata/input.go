@@ -46,13 +46,13 @@ type inputOptions struct {
 }
 
 func (o *inputOptions) register(f *pflag.FlagSet) {
-	f.StringVarP(&o.file, "file", "f", "", "the build description: a .cue file or a Dockerfile")
+	f.StringVarP(&o.file, "file", "f", "", "the build description: a .cue file, or a Dockerfile (- is standard input)")
 	f.StringArrayVar(&o.targets, "target", nil, "image or stage to build (several allowed)")
 	f.StringArrayVar(&o.set, "set", nil, "NAME=VALUE: set a @tag field of the CUE")
 	f.StringArrayVar(&o.buildArgs, "build-arg", nil, "NAME=VALUE: set an argument; NAME alone takes the environment's")
 	f.StringArrayVar(&o.labels, "label", nil, "NAME=VALUE: add a label")
 	f.StringSliceVar(&o.platforms, "platform", nil, "platforms to build for, such as linux/arm64")
-	f.StringArrayVar(&o.contexts, "build-context", nil, "NAME=SOURCE: a further context: a directory, docker-image://…, oci-layout://…, a URL")
+	f.StringArrayVar(&o.contexts, "build-context", nil, "NAME=SOURCE: a further context: a directory, docker-image://…, oci-layout://…, a URL, target:STAGE")
 	f.StringVar(&o.network, "network", "default", "network of the steps: default, none or host")
 	f.StringArrayVar(&o.addHosts, "add-host", nil, "NAME:ADDRESS: a host that steps know")
 	f.Var(&o.shmSize, "shm-size", "size of /dev/shm in the steps, such as 128m")
@@ -66,7 +66,7 @@ func (o *inputOptions) register(f *pflag.FlagSet) {
 }
 
 func (o *inputOptions) registerMetadata(f *pflag.FlagSet) {
-	f.StringVar(&o.imageMetadata, "image-metadata", "", "JSON file of image references and their configs, instead of registries")
+	f.StringVar(&o.imageMetadata, "image-metadata", "", "JSON `FILE` of image references and their configs, instead of registries")
 }
 
 // withMetadata runs fn with an open engine, or with none where
