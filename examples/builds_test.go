@@ -2,9 +2,33 @@ package examples
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
+
+// TestIndex: every example has a README, and is in the index.
+func TestIndex(t *testing.T) {
+	index, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		if !strings.Contains(string(index), "| ["+e.Name()+"]("+e.Name()+") | ") {
+			t.Errorf("%s is not in README.md", e.Name())
+		}
+		if _, err := os.Stat(filepath.Join(e.Name(), "README.md")); err != nil {
+			t.Error(err)
+		}
+	}
+}
 
 // TestMultistage builds a program with and without its compiler.
 func TestMultistage(t *testing.T) {
