@@ -57,7 +57,7 @@ func TestListingRefuses(t *testing.T) {
 
 func TestPrintObject(t *testing.T) {
 	value := struct {
-		Id     string //nolint:revive // docker's own spelling
+		Id     string
 		Size   int64
 		Config struct {
 			Labels map[string]string `json:"labels"`

@@ -106,27 +106,27 @@ func (a *app) inspectOne(ctx context.Context, e *engine.Engine, o inspectOptions
 }
 
 // imageDescription is docker's, field for field.
-//
-//nolint:revive // docker's own spelling
 type imageDescription struct {
-	Id           string
-	RepoTags     []string
-	RepoDigests  []string
-	Comment      string
-	Created      string
-	Author       string
-	Architecture string
-	Variant      string `json:",omitempty"`
-	Os           string
-	OsVersion    string `json:",omitempty"`
-	Size         int64
-	GraphDriver  graphDriver
-	RootFS       rootFS
-	Metadata     imageMetadata
-	Descriptor   ocispec.Descriptor
-	Config       dockerspec.DockerOCIImageConfig
-	Annotations  map[string]string     `json:",omitempty"`
-	Platforms    []platformDescription `json:",omitempty"`
+	Id            string
+	RepoTags      []string
+	RepoDigests   []string
+	Parent        string
+	Comment       string
+	DockerVersion string
+	Created       string
+	Author        string
+	Architecture  string
+	Variant       string `json:",omitempty"`
+	Os            string
+	OsVersion     string `json:",omitempty"`
+	Size          int64
+	GraphDriver   graphDriver
+	RootFS        rootFS
+	Metadata      imageMetadata
+	Descriptor    ocispec.Descriptor
+	Config        dockerspec.DockerOCIImageConfig
+	Annotations   map[string]string     `json:",omitempty"`
+	Platforms     []platformDescription `json:",omitempty"`
 }
 
 type graphDriver struct {

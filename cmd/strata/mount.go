@@ -200,7 +200,7 @@ func realPath(name string) string {
 	if err != nil {
 		return name
 	}
-	if real, err := filepath.EvalSymlinks(abs); err == nil { //nolint:forbidigo // the user's own path
+	if real, err := filepath.EvalSymlinks(abs); err == nil {
 		return real
 	}
 	return abs
