@@ -217,11 +217,20 @@ func (t *transfer) receive(resp *http.Response) error {
 		}
 		if err != nil {
 			if t.ctx.Err() != nil {
-				err = context.Cause(t.ctx)
+				return context.Cause(t.ctx)
 			}
-			return err
+			return t.cut(total, err)
 		}
 	}
+}
+
+// cut says how far a download came, and what to do about it.
+func (t *transfer) cut(total int64, err error) error {
+	came := fmt.Sprintf("%d bytes", t.size)
+	if total >= 0 {
+		came = fmt.Sprintf("%d of %d bytes", t.size, total)
+	}
+	return fmt.Errorf("the connection was cut after %s (%w): try again, or look at the server and the proxies on the way", came, err)
 }
 
 func (t *transfer) store(data []byte, total int64) error {
