@@ -220,8 +220,9 @@ func serveFile(w http.ResponseWriter, r *http.Request, root, name string) {
 			return
 		}
 		_, _ = w.Write(data)
-	case "broken":
-		http.Error(w, "broken", http.StatusInternalServerError)
+	case "cut": // in the middle, each time
+		w.Header().Set("Content-Length", "1000")
+		_, _ = w.Write([]byte("the beginning"))
 	case "forbidden":
 		http.Error(w, "forbidden", http.StatusForbidden)
 	default:
