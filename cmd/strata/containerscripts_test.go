@@ -15,22 +15,32 @@ import (
 )
 
 // TestContainerScripts runs the commands around containers with real ones, as
-// root and as an ordinary user: `user` is strata as that one.
+// root, and as an ordinary user without subordinate ids and with some: `user` is
+// strata as that one.
 func TestContainerScripts(t *testing.T) {
 	testenv.Root(t)
 	setpriv := testenv.Tool(t, "setpriv")
 	image := testimage.Push(t, testimage.Registry(t), "busybox:1", testimage.Busybox(t))
-	for name, uid := range map[string]int{"root": 0, "nobody": nobody} {
+	for name, subordinate := range map[string]string{"root": "", "nobody": "", "ranges": strconv.Itoa(nobody) + ":1000000:65536\n"} {
 		t.Run(name, func(t *testing.T) {
-			dir := forNobody(t, map[string]string{})
-			id := strconv.Itoa(uid)
-			become := []string{"--reuid=" + id, "--regid=" + id, "--clear-groups", filepath.Join(dir, "strata")}
+			dir := forNobody(t, map[string]string{"sub": subordinate})
+			id := strconv.Itoa(nobody)
+			if name == "root" {
+				id = "0"
+			}
+			// Nobody's subordinate ids are in this file, and not the machine's.
+			become := []string{
+				"-m", "sh", "-c", `mount --bind "$0" /etc/subuid && mount --bind "$0" /etc/subgid && exec "$@"`, filepath.Join(dir, "sub"),
+				setpriv, "--reuid=" + id, "--regid=" + id, "--clear-groups", filepath.Join(dir, "strata"),
+			}
 			testscript.Run(t, testscript.Params{
 				Dir: "testdata/script/containers", RequireExplicitExec: true, WorkdirRoot: dir,
-				Condition: func(cond string) (bool, error) { return cond == name, nil },
+				Condition: func(cond string) (bool, error) {
+					return cond == name || cond == "rootless" && name != "root", nil
+				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"user": func(ts *testscript.TestScript, neg bool, args []string) {
-						if err := ts.Exec(setpriv, append(become, args...)...); (err != nil) != neg {
+						if err := ts.Exec("unshare", append(become, args...)...); (err != nil) != neg {
 							ts.Fatalf("strata %s: %v", strings.Join(args, " "), err)
 						}
 					},
@@ -40,7 +50,7 @@ func TestContainerScripts(t *testing.T) {
 					env.Setenv("HOME", env.WorkDir)
 					root := env.WorkDir + "-store"
 					env.Setenv("STRATA_ROOT", root)
-					env.Defer(func() { removeContainers(t, setpriv, become, root) })
+					env.Defer(func() { removeContainers(t, become, root) })
 					if err := os.Mkdir(root, 0o700); err != nil {
 						return err
 					}
@@ -52,10 +62,10 @@ func TestContainerScripts(t *testing.T) {
 }
 
 // removeContainers ends what a script has left running.
-func removeContainers(t testing.TB, setpriv string, become []string, root string) {
+func removeContainers(t testing.TB, become []string, root string) {
 	t.Helper()
 	strata := func(args ...string) string {
-		cmd := exec.Command(setpriv, append(append([]string{}, become...), args...)...)
+		cmd := exec.Command("unshare", append(append([]string{}, become...), args...)...)
 		cmd.Env = []string{"STRATA_ROOT=" + root, "HOME=/", "PATH=" + os.Getenv("PATH")}
 		out, err := cmd.CombinedOutput()
 		if err != nil {
