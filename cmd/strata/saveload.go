@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	digest "github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
 	"github.com/strata-build/strata/runtime/engine"
@@ -171,9 +172,16 @@ func (a *app) keepLoaded(ctx context.Context, e *engine.Engine, o loadOptions, i
 		names = []string{""}
 	}
 	for _, name := range names {
+		before, err := replaced(e, name)
+		if err != nil {
+			return err
+		}
 		kept, err := e.Images.Put(ctx, name, img.Desc)
 		if err != nil {
 			return err
+		}
+		if before != "" && before != kept.ID && !o.quiet {
+			fmt.Fprintf(a.stderr, "the name %s stood for %s so far\n", kept.Name, shortID(before))
 		}
 		if kept.Name != "" {
 			fmt.Fprintf(a.stdout, "Loaded image: %s\n", kept.Name)
@@ -185,4 +193,16 @@ func (a *app) keepLoaded(ctx context.Context, e *engine.Engine, o loadOptions, i
 		}
 	}
 	return nil
+}
+
+// replaced is the id of the image that has a name; "" of a name that is new.
+func replaced(e *engine.Engine, name string) (digest.Digest, error) {
+	if name == "" {
+		return "", nil
+	}
+	img, err := e.Images.Get(name)
+	if errors.Is(err, image.ErrNotFound) {
+		return "", nil
+	}
+	return img.ID, err
 }

@@ -269,8 +269,8 @@ func (s *Store) Find(ctx context.Context, ref string) (img Image, byID bool, err
 // that stands for it.
 func (s *Store) findName(named reference.Named) (Image, bool, error) {
 	digested, ok := named.(reference.Digested)
-	if !ok {
-		return s.lookup(named.String())
+	if img, found, err := s.lookup(named.String()); !ok || found || err != nil {
+		return img, found, err
 	}
 	images, err := s.named(digested.Digest())
 	for _, img := range images {

@@ -160,6 +160,25 @@ func TestPutNeedsTheManifest(t *testing.T) {
 	}
 }
 
+// The name with a digest goes by its digest, and leaves the tag alone.
+func TestDeleteByDigest(t *testing.T) {
+	s := newSetup(t)
+	ctx := context.Background()
+	desc := s.localImage(t, amd64, "x")
+	pinned := "app@" + desc.Digest.String()
+	for _, name := range []string{"app:1", pinned} {
+		if _, err := s.Put(ctx, name, desc); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if gone, err := s.Delete(ctx, pinned); err != nil || len(gone) != 1 || gone[0].Name != pinned {
+		t.Errorf("Delete = %+v, %v", gone, err)
+	}
+	if _, err := s.Get("app:1"); err != nil {
+		t.Error(err)
+	}
+}
+
 // What is not there is answered with what is near it.
 func TestUnknownNames(t *testing.T) {
 	s := newSetup(t)
