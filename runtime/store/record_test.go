@@ -172,6 +172,41 @@ func TestRecordConcurrent(t *testing.T) {
 }
 
 // What no Sync covers is a miss after the next boot; what one covers counts.
+// TestRecordsThatComeAndGo leaves no directory of a bucket's records, and puts,
+// deletes and lists them at once.
+func TestRecordsThatComeAndGo(t *testing.T) {
+	s := newStore(t)
+	var all sync.WaitGroup
+	for worker := range 4 {
+		all.Go(func() {
+			for i := range 200 {
+				key := fmt.Sprint(i % 3) // the same few directories
+				if err := s.PutRecord("b", key, worker); err != nil {
+					t.Errorf("put: %v", err)
+				}
+				for _, err := range s.Records("b") {
+					if err != nil {
+						t.Errorf("list: %v", err)
+					}
+				}
+				if err := s.DeleteRecord("b", key); err != nil {
+					t.Errorf("delete: %v", err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	left, err := os.ReadDir(filepath.Join(s.Root(), "records", "b"))
+	must(t, err)
+	if len(left) > 0 {
+		t.Errorf("directories of records are left: %v", left)
+	}
+	must(t, s.PutRecord("b", "k", 1))
+	if ok, err := s.GetRecord("b", "k", nil); !ok || err != nil {
+		t.Errorf("after all: %v, %v", ok, err)
+	}
+}
+
 func TestNextBoot(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "store")
 	ctx := context.Background()

@@ -84,17 +84,25 @@ func (s *Store) replaceFile(path string, data []byte) error {
 	return nil
 }
 
+// renameTries is how often a directory is made again that DeleteRecord, at the
+// same moment, has found empty.
+const renameTries = 100
+
 // renameMaking renames a file, making the directories that it goes to when
 // they turn out to be missing.
 func renameMaking(from, to string) error {
 	err := rename(from, to)
-	if !errors.Is(err, os.ErrNotExist) {
-		return err
+	for range renameTries {
+		if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		// It exists, and then it does not: it is being removed.
+		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+		err = rename(from, to)
 	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-		return err
-	}
-	return rename(from, to)
+	return err
 }
 
 // GetRecord reads a record into v, which may be nil. It reports false for a
@@ -124,7 +132,9 @@ func (s *Store) counts(e *envelope) bool {
 	return slices.Contains(s.verified, e.Bucket) || s.Trusts(e.Stamp)
 }
 
-// DeleteRecord removes a record, if there is one.
+// DeleteRecord removes a record, if there is one. Its directory goes with the
+// last one in it: a bucket whose records come and go, as those of containers
+// do, would be slow to list for ever.
 func (s *Store) DeleteRecord(bucket, key string) error {
 	path, err := s.recordPath(bucket, key)
 	if err == nil {
@@ -133,6 +143,7 @@ func (s *Store) DeleteRecord(bucket, key string) error {
 	if err != nil {
 		return fmt.Errorf("delete record %s/%s: %w", shorten(bucket), shorten(key), err)
 	}
+	_ = unix.Rmdir(filepath.Dir(path)) // which fails as long as others are in it
 	return nil
 }
 
@@ -217,6 +228,9 @@ func (s *Store) recordFiles(bucket string) iter.Seq2[recordFile, error] {
 
 func (s *Store) shardFiles(bucket, shard string, yield func(recordFile, error) bool) bool {
 	entries, err := os.ReadDir(s.path(dirRecords, bucket, shard))
+	if errors.Is(err, os.ErrNotExist) {
+		return true // its last record was removed meanwhile
+	}
 	if err != nil {
 		return yield(recordFile{}, err)
 	}
