@@ -46,21 +46,33 @@ var errClosed = errors.New("the executor is closed")
 func newLauncher(visible bool) (*launcher, error) {
 	l := &launcher{jobs: make(chan func()), quit: make(chan struct{}), done: make(chan struct{})}
 	ready := make(chan error)
-	go func() {
-		defer close(l.done)
-		// Never unlocked: the thread ends with the goroutine, since nobody
-		// else can use it any more.
-		runtime.LockOSThread()
-		err := enterMinimalNamespace(visible)
-		ready <- err
-		if err == nil {
-			l.work()
-		}
-	}()
+	go l.run(visible, ready)
 	if err := <-ready; err != nil {
 		return nil, err
 	}
 	return l, nil
+}
+
+// run is the thread's life. It is not the main thread, whose namespaces others
+// take for those of the process (see userns.Join): that one is held until
+// another one does the work.
+func (l *launcher) run(visible bool, ready chan<- error) {
+	// Not unlocked on its way out: the thread ends with the goroutine, since
+	// nobody else can use it any more.
+	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		other := make(chan error)
+		go l.run(visible, other)
+		ready <- <-other
+		runtime.UnlockOSThread()
+		return
+	}
+	defer close(l.done)
+	err := enterMinimalNamespace(visible)
+	ready <- err
+	if err == nil {
+		l.work()
+	}
 }
 
 func (l *launcher) work() {
