@@ -110,6 +110,13 @@ func (r Resources) controllers() []string {
 	return list
 }
 
+// systemd is the place of its directory among those of controllers, and
+// namedSystemd what /proc/self/cgroup calls that hierarchy.
+const (
+	systemd      = "systemd"
+	namedSystemd = "name=systemd"
+)
+
 // accounting are the controllers that Config.Accounting asks for.
 func accounting() []string { return []string{memory, cpu, cpuacct, pids, blkio, freezer} }
 
@@ -140,6 +147,11 @@ type Config struct {
 	// Accounting asks for the controllers that Stats and Freeze need, as far
 	// as they can be had.
 	Accounting bool
+	// Services asks for a place in the hierarchies by which systemd tracks
+	// services, as far as it can be had: v1's name=systemd, and the v2 tree
+	// beside v1. A systemd in the group takes what it finds itself in for its
+	// own, which without this is where Strata lies.
+	Services bool
 }
 
 func (c Config) validate() error {

@@ -394,6 +394,33 @@ func TestRealLimits(t *testing.T) {
 	}
 }
 
+// A place among systemd's hierarchies is where this machine has them.
+func TestServices(t *testing.T) {
+	for which, h := range hierarchies(t) {
+		t.Run(which, func(t *testing.T) {
+			cmd, g := sleeper(t), create(t, h, Config{Services: true})
+			enter(t, g, cmd.Process.Pid)
+			wants := map[string]string{}
+			if own, ok := h.v1[namedSystemd]; ok {
+				wants[systemd] = own
+			}
+			if h.unified != "" {
+				wants[unifiedKey] = h.unified
+			}
+			for name, own := range wants {
+				if dir := g.Dirs()[name]; filepath.Dir(dir) != own {
+					t.Errorf("%s is in %q, want a directory in %s", name, dir, own)
+				}
+			}
+			if again, err := h.Load(g.ID()); err != nil || again.ID() != g.ID() {
+				t.Errorf("loaded: %v", err)
+			}
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		})
+	}
+}
+
 func TestSameNameTwice(t *testing.T) {
 	testenv.Root(t)
 	h, err := Detect()

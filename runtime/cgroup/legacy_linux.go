@@ -19,9 +19,8 @@ type legacy struct{ dirs map[string]string }
 func (h *Hierarchy) makeLegacy(c Config) (*Group, error) {
 	g := &Group{dirs: map[string]string{}}
 	made := map[string]bool{}
-	add := func(name string) error {
-		own, ok := h.v1[name]
-		if !ok {
+	add := func(name, own string) error {
+		if own == "" {
 			return fmt.Errorf("%w: this machine has no controller %q", ErrUnavailable, name)
 		}
 		dir := filepath.Join(own, c.Name)
@@ -38,24 +37,37 @@ func (h *Hierarchy) makeLegacy(c Config) (*Group, error) {
 	}
 	needed := c.Resources.controllers()
 	for _, name := range needed {
-		if err := add(name); err != nil {
+		if err := add(name, h.v1[name]); err != nil {
 			return nil, errors.Join(err, g.remove())
 		}
 	}
-	if c.Accounting || len(needed) == 0 {
-		for _, name := range accounting() {
-			if !slices.Contains(needed, name) {
-				// What only measures is left out where it cannot be had.
-				if err := add(name); err != nil && !errors.Is(err, ErrUnavailable) {
-					return nil, errors.Join(err, g.remove())
-				}
-			}
+	for name, own := range h.optional(c) {
+		if slices.Contains(needed, name) {
+			continue
+		}
+		// What nobody asked for by a limit is left out where it cannot be had.
+		if err := add(name, own); err != nil && !errors.Is(err, ErrUnavailable) {
+			return nil, errors.Join(err, g.remove())
 		}
 	}
 	if len(g.dirs) == 0 {
 		return nil, fmt.Errorf("%w: no control group can be created below %s", ErrUnavailable, h.v1[pids])
 	}
 	return newGroup(g.dirs), nil
+}
+
+// optional are the directories in which a group is made where it can be.
+func (h *Hierarchy) optional(c Config) map[string]string {
+	dirs := map[string]string{}
+	if c.Accounting || len(c.Resources.controllers()) == 0 {
+		for _, name := range accounting() {
+			dirs[name] = h.v1[name]
+		}
+	}
+	if c.Services {
+		dirs[systemd], dirs[unifiedKey] = h.v1[namedSystemd], h.unified
+	}
+	return dirs
 }
 
 func (l legacy) apply(r Resources) error {

@@ -140,6 +140,7 @@ func (l *life) describe(context.Context) error {
 	l.spec = &executor.Spec{
 		Root: l.root.File(), ReadonlyRoot: c.ReadOnly, Hostname: c.Hostname,
 		Devices: c.Devices, ShmSize: c.ShmSize, Init: c.Init,
+		HostCgroupNames: c.Security.Privileged && slices.ContainsFunc(c.Mounts, showsCgroups),
 		Command: executor.Command{
 			Args: c.Args(), Cwd: cwd, User: user, Security: security,
 			Rlimits: c.Rlimits, OOMScoreAdj: c.OOMScoreAdj,
@@ -147,6 +148,12 @@ func (l *life) describe(context.Context) error {
 	}
 	l.spec.Env = environment(c, user.Home)
 	return nil
+}
+
+// showsCgroups tells of a mount of the machine's control groups: their names
+// must be those that /proc/self/cgroup has.
+func showsCgroups(m Mount) bool {
+	return m.Type == MountBind && clean(m.Target) == "/sys/fs/cgroup"
 }
 
 // lookUpUser finds a user and further groups in a root file system.
@@ -200,7 +207,10 @@ func (l *life) limit(ctx context.Context) error {
 	if err := l.m.set.removeGroup(ctx, &l.rec); err != nil {
 		return err
 	}
-	g, err := h.Create(cgroup.Config{Name: "strata-" + l.rec.ShortID(), Resources: r, Accounting: true})
+	g, err := h.Create(cgroup.Config{
+		Name: "strata-" + l.rec.ShortID(), Resources: r,
+		Accounting: true, Services: l.rec.Config.Security.Privileged,
+	})
 	if errors.Is(err, cgroup.ErrUnavailable) && r.IsZero() {
 		return nil
 	}

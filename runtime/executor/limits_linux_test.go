@@ -83,6 +83,27 @@ func TestCgroupInside(t *testing.T) {
 	}
 }
 
+// What is privileged may make groups in its own, and sees where it lies when
+// it shares the machine's names.
+func TestCgroupOfThePrivileged(t *testing.T) {
+	e := newExecutor(t)
+	g := group(t, cgroup.Resources{Pids: 100})
+	dir, number := "/sys/fs/cgroup/pids/x", "pids"
+	if h, err := cgroup.Detect(); err == nil && h.Mode() == cgroup.Unified {
+		dir, number = "/sys/fs/cgroup/x", ""
+	}
+	script := "mkdir " + dir + " && rmdir " + dir + " && echo made; grep ':" + number + ":' /proc/self/cgroup | cut -d: -f3"
+	privileged := func(names bool) func(*Spec) {
+		return func(s *Spec) { s.Cgroup, s.Security.Privileged, s.HostCgroupNames = g, true, names }
+	}
+	if got := sh(t, e, privileged(false), script); got != "made\n/" {
+		t.Errorf("with names of its own: %q", got)
+	}
+	if got := sh(t, e, privileged(true), script); !strings.HasPrefix(got, "made\n/") || got == "made\n/" {
+		t.Errorf("with the machine's names: %q", got)
+	}
+}
+
 func TestExecJoinsTheGroup(t *testing.T) {
 	e := newExecutor(t)
 	g := group(t, cgroup.Resources{Memory: 64 << 20})

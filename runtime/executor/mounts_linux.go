@@ -304,8 +304,8 @@ func newPts(ttyGroup bool) (*os.File, error) {
 	return os.NewFile(uintptr(m), "devpts"), nil
 }
 
-// mountCgroup shows the step its own control group, read-only: a runtime like
-// Java's sizes itself by the limits. Without a group of its own it has no
+// mountCgroup shows the step its own control group, read-only unless it is
+// privileged: a runtime like Java's sizes itself by the limits. Without a group of its own it has no
 // limits, and on cgroup v1 the directory then stays empty.
 func (s *step) mountCgroup() error {
 	const target = "/sys/fs/cgroup"
@@ -339,13 +339,19 @@ func (s *step) mountLegacyCgroup(target string) error {
 		return err
 	}
 	s.held = append(s.held, m)
-	if err := s.place(m, target, unix.S_IFDIR, false); err != nil {
-		return err
-	}
-	for controller, dir := range s.spec.Cgroup.Dirs() {
+	dirs := s.spec.Cgroup.Dirs()
+	for controller := range dirs {
 		if err := unix.Mkdirat(int(m.Fd()), controller, 0o755); err != nil {
 			return fmt.Errorf("create a directory for the controller %q: %w", controller, err)
 		}
+	}
+	if err := restrict(m, true, false); err != nil {
+		return fmt.Errorf("make %s read-only: %w", target, err)
+	}
+	if err := s.place(m, target, unix.S_IFDIR, false); err != nil {
+		return err
+	}
+	for controller, dir := range dirs {
 		d, err := bindPath(dir)
 		if err != nil {
 			return err
@@ -358,7 +364,6 @@ func (s *step) mountLegacyCgroup(target string) error {
 			return err
 		}
 	}
-	s.setReadOnly("make "+target+" read-only", fd(m))
 	return nil
 }
 

@@ -56,6 +56,9 @@ type Spec struct {
 	Devices []Device
 	// ShmSize is the size of /dev/shm; 0 is docker's 64 MiB.
 	ShmSize int64
+	// HostCgroupNames leaves the process in the machine's cgroup namespace,
+	// which suits one that sees the machine's /sys/fs/cgroup.
+	HostCgroupNames bool
 	// KeepSystemDirs leaves /dev, /proc and /sys in the root where they had to
 	// be made, unless a mount of the spec is below them. runc leaves them, and
 	// so the layers of BuildKit's steps have them.

@@ -59,7 +59,7 @@ func (s *step) write() error {
 	if err := s.joinCgroup(); err != nil {
 		return err
 	}
-	if s.cmd.Cgroup != nil {
+	if s.cmd.Cgroup != nil && !s.spec.HostCgroupNames {
 		s.simple("create a cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
 	}
 	s.session()
