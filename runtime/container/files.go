@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -125,10 +124,7 @@ type view struct {
 func (s *Set) view(ctx context.Context, rec *Record, tree *os.File) (*view, error) {
 	v := &view{root: tree, end: make(chan struct{}), ended: make(chan error, 1)}
 	ready := make(chan error)
-	go func() {
-		// It is not unlocked: no other goroutine is to get a thread that is
-		// in another namespace, so the thread ends with this one.
-		runtime.LockOSThread()
+	go mount.OnThrowawayThread(func() {
 		at, err := s.dir(rec.ID)
 		if err == nil {
 			err = enterView(tree, at)
@@ -141,7 +137,7 @@ func (s *Set) view(ctx context.Context, rec *Record, tree *os.File) (*view, erro
 		ready <- v.attach(ctx, s, rec)
 		<-v.end
 		v.ended <- os.NewSyscallError("umount", unix.Unmount(at, unix.MNT_DETACH))
-	}()
+	})
 	if err := <-ready; err != nil {
 		return nil, errors.Join(err, v.close())
 	}

@@ -15,20 +15,20 @@ import (
 func (t Tree) openLegacy(lower []string) (*os.File, error) {
 	var m *os.File
 	var err error
-	onThrowawayThread(func() { m, err = t.mountPrivately(lower) })
+	OnThrowawayThread(func() { m, err = t.mountPrivately(lower) })
 	return m, err
 }
 
-// onThrowawayThread runs fn on a thread that ends with it, and takes its
+// OnThrowawayThread runs fn on a thread that ends with it, and takes its
 // namespaces along. The process's first thread cannot end, and /proc/self
 // shows its namespaces, so fn never runs there.
-func onThrowawayThread(fn func()) {
+func OnThrowawayThread(fn func()) {
 	done := make(chan struct{})
 	go func() {
 		runtime.LockOSThread() // not unlocked: the thread ends with the goroutine
 		defer close(done)
 		if unix.Gettid() == unix.Getpid() {
-			onThrowawayThread(fn) // this goroutine occupies the first thread meanwhile
+			OnThrowawayThread(fn) // this goroutine occupies the first thread meanwhile
 			runtime.UnlockOSThread()
 			return
 		}
