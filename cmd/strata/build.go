@@ -17,6 +17,7 @@ import (
 	"github.com/strata-build/strata/compiler"
 	"github.com/strata-build/strata/runtime/engine"
 	"github.com/strata-build/strata/runtime/exporter"
+	"github.com/strata-build/strata/runtime/worker"
 	"github.com/strata-build/strata/solver"
 )
 
@@ -71,7 +72,7 @@ func (a *app) buildCommand() *cobra.Command {
 	f.StringVar(&o.progress, "progress", "auto", "auto, plain, tty, rawjson or quiet")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print the image's id only")
 	f.IntVar(&o.jobs, "jobs", defaultJobs(), "steps to run at once")
-	f.StringArrayVar(&o.allow, "allow", nil, "permit network.host or security.insecure")
+	f.StringArrayVar(&o.allow, "allow", nil, "permit network.host, security.insecure, device or device=NAME")
 	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be built, and build nothing")
 	f.BoolVar(&o.check, "check", false, "check the build description, and build nothing (--call check)")
 	f.StringVar(&o.call, "call", "build", "build, or instead `METHOD`[,format=json]: check, outline (what a Dockerfile takes) or targets (its stages)")
@@ -194,7 +195,7 @@ func (a *app) request(o *buildOptions, in *input, outputs []exporter.Output) (en
 	req := engine.Request{
 		Outputs: outputs, Meta: in.meta, Secrets: secrets, Agents: agents,
 		AllowInsecure: allow["security.insecure"], AllowHostNetwork: allow["network.host"] || o.network == "host",
-		Jobs: o.jobs, Epoch: epoch, Locals: map[string]string{}, Layouts: map[string]string{},
+		AllowDevices: o.allowedDevices(), Jobs: o.jobs, Epoch: epoch, Locals: map[string]string{}, Layouts: map[string]string{},
 	}
 	if o.noCache {
 		req.NoCache = func(*solver.Vertex) bool { return true }
@@ -275,15 +276,28 @@ func (o *buildOptions) namesOf(t compiler.Target) []string {
 
 // allowed reads --allow.
 func (o *buildOptions) allowed() (map[string]bool, error) {
-	known := []string{"network.host", "security.insecure"}
+	known := []string{"network.host", "security.insecure", "device", "device=NAME"}
 	set := map[string]bool{}
 	for _, what := range o.allow {
-		if !slices.Contains(known, what) {
-			return nil, misuse("--allow %s is not known: it takes %s", what, strings.Join(known, " or "))
+		if !slices.Contains(known, what) && !strings.HasPrefix(what, "device=") {
+			return nil, misuse("--allow %s is not known: it takes %s", what, strings.Join(known, ", "))
 		}
 		set[what] = true
 	}
 	return set, nil
+}
+
+// allowedDevices are the devices of --allow, and those that all steps get.
+func (o *buildOptions) allowedDevices() []string {
+	list := slices.Clone(o.devices)
+	for _, what := range o.allow {
+		if name, ok := strings.CutPrefix(what, "device="); ok {
+			list = append(list, name)
+		} else if what == "device" {
+			list = append(list, worker.AllDevices)
+		}
+	}
+	return list
 }
 
 // epoch is SOURCE_DATE_EPOCH, of the build arguments or the environment; the

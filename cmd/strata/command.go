@@ -134,8 +134,16 @@ func (a *app) openEngine(ctx context.Context, info userns.Info) (*engine.Engine,
 	return engine.Open(ctx, engine.Options{
 		Root: root, Driver: a.driver, Rootless: info.Rootless, SingleID: info.SingleID,
 		Registry: a.registryOptions(), Env: a.environ, DockerHost: a.env["DOCKER_HOST"], Stdout: a.archiveStream(),
-		SharedProc: a.env["STRATA_SHARED_PROC"] != "",
+		SharedProc: a.env["STRATA_SHARED_PROC"] != "", DeviceDirs: a.deviceDirs(),
 	})
+}
+
+// deviceDirs are where CDI devices are described.
+func (a *app) deviceDirs() []string {
+	if dirs := a.env["STRATA_CDI_DIRS"]; dirs != "" {
+		return strings.Split(dirs, ":")
+	}
+	return []string{"/etc/cdi", "/var/run/cdi"}
 }
 
 // archiveStream is standard output for outputs with the destination "-": nil

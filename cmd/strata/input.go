@@ -43,6 +43,7 @@ type inputOptions struct {
 	imageMetadata  string
 	secrets        []string
 	ssh            []string
+	devices        []string
 }
 
 func (o *inputOptions) register(f *pflag.FlagSet) {
@@ -57,6 +58,7 @@ func (o *inputOptions) register(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.addHosts, "add-host", nil, "NAME:ADDRESS: a host that steps know")
 	f.Var(&o.shmSize, "shm-size", "size of /dev/shm in the steps, such as 128m")
 	f.StringArrayVar(&o.ulimits, "ulimit", nil, "NAME=SOFT[:HARD]: a limit of the steps")
+	f.StringArrayVar(&o.devices, "device", nil, "vendor.com/class=NAME: a CDI device for all steps")
 	f.BoolVar(&o.noCache, "no-cache", false, "run every step again")
 	f.StringSliceVar(&o.noCacheFilters, "no-cache-filter", nil, "run the steps of these images or stages again")
 	f.BoolVar(&o.pull, "pull", false, "look for newer base images in their registries")
@@ -264,6 +266,9 @@ func (a *app) compilerOptions(o *inputOptions, meta llb.ImageMetaResolver) (comp
 	var err error
 	if opts.Platforms, err = parsePlatforms(o.platforms); err != nil {
 		return opts, err
+	}
+	for _, name := range o.devices {
+		opts.Devices = append(opts.Devices, &pb.CDIDevice{Name: name})
 	}
 	opts.Args = a.arguments(o.buildArgs)
 	if opts.Labels, err = pairs("--label", o.labels); err != nil {

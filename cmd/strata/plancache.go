@@ -72,7 +72,7 @@ func (a *app) newPlanCache(e *engine.Engine, o *inputOptions, args []string) (*p
 	inode := program.Sys().(*syscall.Stat_t).Ino
 	data, err := json.Marshal([]any{
 		dir, args, o.set, o.targets, a.arguments(o.buildArgs), o.labels, o.platforms, o.network, o.addHosts,
-		o.shmSize, o.ulimits, o.noCache, o.noCacheFilters, o.contexts, program.Size(), program.ModTime(), inode,
+		o.shmSize, o.ulimits, o.noCache, o.noCacheFilters, o.contexts, o.devices, program.Size(), program.ModTime(), inode,
 	})
 	if err != nil {
 		return nil, err

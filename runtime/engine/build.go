@@ -47,6 +47,7 @@ type Request struct {
 	Agents          worker.Agents
 
 	AllowInsecure, AllowHostNetwork bool
+	AllowDevices                    []string
 
 	Jobs    int
 	NoCache func(*solver.Vertex) bool
@@ -208,6 +209,7 @@ func (e *Engine) workerOptions(req Request) (worker.Options, error) {
 		SingleID: e.opt.SingleID, Platform: e.Platform(), EmulatorDir: binfmt,
 		Locals: req.Locals, Layouts: req.Layouts, Secrets: req.Secrets, Agents: req.Agents,
 		AllowInsecure: req.AllowInsecure, AllowHostNetwork: req.AllowHostNetwork,
+		AllowDevices: req.AllowDevices, DeviceDirs: e.opt.DeviceDirs,
 	}
 	opt.Git = gitsource.New(gitsource.Options{
 		Dir: dir("git"), Lock: e.Records().Lock, Secret: worker.SecretFunc(req.Secrets, gitsource.ErrNoSecret), Env: e.opt.Env,

@@ -56,6 +56,8 @@ type Options struct {
 	// SharedProc lets steps see the /proc around Strata where the kernel
 	// refuses a new one.
 	SharedProc bool
+	// DeviceDirs are where CDI devices are described.
+	DeviceDirs []string
 	// Transport replaces the network of http sources, for tests.
 	Transport http.RoundTripper
 }

@@ -13,7 +13,6 @@ import (
 // for and that this worker does not have.
 var unsupported = map[apicaps.CapID]string{
 	pb.CapBuildOpLLBFileName:        "nested builds",
-	pb.CapExecMetaCDI:               "CDI devices",
 	pb.CapExecMetaNetworkProxy:      "the proxy network mode",
 	pb.CapSourceMetadataTransfer:    "metadata-only transfer of local sources",
 	pb.CapSourceImageBlob:           "image blobs as sources",

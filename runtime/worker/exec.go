@@ -19,6 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/strata-build/strata/runtime/cdi"
 	"github.com/strata-build/strata/runtime/cgroup"
 	"github.com/strata-build/strata/runtime/executor"
 	"github.com/strata-build/strata/runtime/fileop"
@@ -33,6 +34,7 @@ type execOp struct {
 	v        *solver.Vertex
 	op       *pb.ExecOp
 	platform ocispec.Platform
+	devices  []*cdi.Device
 }
 
 func newExecOp(w *Worker, v *solver.Vertex, op *pb.ExecOp) (solver.Op, error) {
@@ -49,8 +51,8 @@ func (o *execOp) check() error {
 	if op.Meta == nil || len(op.Meta.Args) == 0 {
 		return errors.New("an exec without a command")
 	}
-	if len(op.CdiDevices) > 0 {
-		return fmt.Errorf("the device %s: CDI devices are not supported", op.CdiDevices[0].Name)
+	if err := o.findDevices(); err != nil {
+		return err
 	}
 	if op.Security == pb.SecurityMode_INSECURE && !o.w.opt.AllowInsecure {
 		return errors.New("the step asks for insecure mode (all privileges): allow it with --allow security.insecure")
@@ -301,6 +303,9 @@ func (r *execRun) spec(ctx context.Context) (*executor.Spec, error) {
 		})
 	}
 	if spec.Env, err = r.environment(ctx, user.Home); err != nil {
+		return nil, err
+	}
+	if err := r.addDevices(spec); err != nil {
 		return nil, err
 	}
 	return spec, r.limit(ctx, spec)

@@ -231,7 +231,7 @@ func TestRefusals(t *testing.T) {
 
 func TestUnknownCapabilityIsRefusedByName(t *testing.T) {
 	v := vertex(execOpMessage())
-	for _, name := range []string{"exec.meta.cdi", "exec.from.the.future"} {
+	for _, name := range []string{"exec.meta.network.proxy", "exec.from.the.future"} {
 		v.Meta = &pb.OpMetadata{Caps: map[string]bool{name: true}}
 		if _, err := testWorker(Options{}).Op(v); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("capability %s: the error is %v", name, err)

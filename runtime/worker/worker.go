@@ -73,6 +73,9 @@ type Options struct {
 	// AllowInsecure and AllowHostNetwork are the user's explicit permission
 	// for steps that give up isolation.
 	AllowInsecure, AllowHostNetwork bool
+	// AllowDevices are the CDI devices that the user permits, or AllDevices;
+	// DeviceDirs are where devices are described.
+	AllowDevices, DeviceDirs []string
 
 	// Made, when set, is told of each layer that a vertex has made.
 	Made func(v *solver.Vertex, id string)
