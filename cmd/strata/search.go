@@ -24,9 +24,10 @@ func (a *app) searchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "search [flags] TERM",
 		Short: "Find repositories in a registry",
-		Long: "Find repositories: in the catalog of a registry, if TERM begins with its host (registry.example,\n" +
-			"localhost:5000/web); else in the registries that registries.conf names for names without one\n" +
-			"(unqualified-search-registries); else on Docker Hub.",
+		Long: "Find repositories: in the catalog of a registry, if TERM begins with its host (registry.example/,\n" +
+			"localhost:5000/web) or is one that registries.conf or a login speaks of; else in the registries\n" +
+			"that registries.conf names for names without one (unqualified-search-registries); else on Docker\n" +
+			"Hub.",
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.search(cmd.Context(), o, args[0]) },
 	}
@@ -72,10 +73,15 @@ func (a *app) search(ctx context.Context, o searchOptions, term string) error {
 
 // searchAll asks the registries that a term is for.
 func searchAll(ctx context.Context, client *registry.Client, o searchOptions, term string) ([]registry.Found, error) {
-	if host, rest, ok := hostIn(term); ok && !registry.IsHub(host) {
+	host, rest, ok := hostIn(term)
+	if !ok && client.Knows(term) {
+		host, rest, ok = term, "", true
+	}
+	if ok && !registry.IsHub(host) {
 		found, err := client.SearchCatalog(ctx, host, rest)
 		return found[:min(o.limit, len(found))], err
-	} else if ok {
+	}
+	if ok {
 		term = rest
 	}
 	var all []registry.Found

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -110,6 +111,39 @@ func (c *Client) endpoint(name string) endpoint {
 		host = hubHost
 	}
 	return endpoint{host: host, repo: repo, insecure: c.hosts.insecure(host)}
+}
+
+// registry is where a whole registry is asked, for its catalog or to log in.
+// registries.conf may say that it is insecure: of all of it, of a part, or as a
+// mirror.
+func (c *Client) registry(name string) endpoint {
+	ep := c.endpoint(hostOf(name))
+	for _, r := range c.conf.registries {
+		at := r.Location
+		if at == "" {
+			at = r.Prefix
+		}
+		ep.insecure = ep.insecure || r.Insecure && c.endpoint(hostOf(at)).host == ep.host
+		for _, m := range r.Mirrors {
+			ep.insecure = ep.insecure || m.Insecure && c.endpoint(hostOf(m.Location)).host == ep.host
+		}
+	}
+	return ep
+}
+
+// Knows reports whether a name is a registry that registries.conf or a login
+// speaks of.
+func (c *Client) Knows(host string) bool {
+	for _, r := range c.conf.registries {
+		if hostOf(r.Prefix) == host || hostOf(r.Location) == host {
+			return true
+		}
+	}
+	if slices.Contains(c.conf.search, host) {
+		return true
+	}
+	_, ok := c.StoredCredentials(host)
+	return ok
 }
 
 // configured is an endpoint that registries.conf says something about.

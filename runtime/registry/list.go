@@ -37,7 +37,7 @@ func (c *Client) Tags(ctx context.Context, repo reference.Named) ([]string, erro
 
 // Catalog lists a registry's repositories, where the registry offers that.
 func (c *Client) Catalog(ctx context.Context, host string) ([]string, error) {
-	ep := c.endpoint(hostOf(host))
+	ep := c.registry(host)
 	o := occasion{doing: "list repositories of " + host, host: ep.host}
 	s, err := c.connect(ctx, ep, c.keys.authenticator(ep), "registry:catalog:*")
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 // Docker Hub.
 func (c *Client) Login(ctx context.Context, host, user, password string) error {
 	host = hostOf(host)
-	ep := c.endpoint(host)
+	ep := c.registry(host)
 	auth := authn.AuthConfig{Username: user, Password: password}
 	c.keys.use(ep.host, auth)
 	o := occasion{doing: "log in to " + host, host: ep.host}
