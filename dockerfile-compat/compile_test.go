@@ -1,6 +1,7 @@
 package dockerfilecompat
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/strata-build/strata/compiler"
@@ -53,6 +55,40 @@ func compileText(t *testing.T, req Request) string {
 		fmt.Fprintln(&b, w)
 	}
 	return b.String()
+}
+
+// TestPlans compiles every Dockerfile of testdata/own.txtar, and for a second
+// platform those that ask for one. The plans are testdata/own.plans.txtar, under the same
+// names; UPDATE=1 writes them.
+func TestPlans(t *testing.T) {
+	own, err := txtar.ParseFile("testdata/own.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const golden = "testdata/own.plans.txtar"
+	dir := t.TempDir()
+	got := &txtar.Archive{}
+	for _, f := range own.Files {
+		req := Request{Filename: "Dockerfile", Text: f.Data, Context: dir, Options: testOptions()}
+		req.Platforms = []ocispecs.Platform{{OS: "linux", Architecture: "amd64"}}
+		if bytes.Contains(f.Data, []byte("PLATFORM")) || bytes.Contains(f.Data, []byte("TARGET")) {
+			req.Platforms = append(req.Platforms, ocispecs.Platform{OS: "linux", Architecture: "arm64"})
+		}
+		text := strings.ReplaceAll(compileText(t, req), dir, "$DIR")
+		got.Files = append(got.Files, txtar.File{Name: f.Name, Data: []byte(strings.ReplaceAll(text, "\n-- ", "\n - "))})
+	}
+	if os.Getenv("UPDATE") != "" {
+		writeArchive(t, golden, got)
+	}
+	want, err := txtar.ParseFile(golden)
+	if err != nil || len(want.Files) != len(got.Files) {
+		t.Fatalf("%s: %v; UPDATE=1 writes it", golden, err)
+	}
+	for i, f := range got.Files {
+		if !bytes.Equal(f.Data, want.Files[i].Data) {
+			t.Errorf("%s: the plan differs from that in %s; UPDATE=1 writes it:\n%s", f.Name, golden, f.Data)
+		}
+	}
 }
 
 // TestLint checks the Dockerfiles of testdata/lint.

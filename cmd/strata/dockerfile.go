@@ -13,6 +13,7 @@ import (
 	"github.com/strata-build/strata/compiler"
 	dockerfilecompat "github.com/strata-build/strata/dockerfile-compat"
 	"github.com/strata-build/strata/runtime/engine"
+	"github.com/strata-build/strata/runtime/executor/userns"
 )
 
 // dockerfileInput is a Dockerfile with its context, and the reader of what is
@@ -163,10 +164,15 @@ func exists(name string) bool {
 // unpacked before it can be read, which takes a store.
 func (a *app) remote(o *inputOptions) (bool, error) {
 	arg := o.contextArg()
-	if arg == "-" {
-		return a.stdinIsArchive()
+	if arg != "-" {
+		return isHTTP(o.file) || isURL(arg) && !exists(arg), nil
 	}
-	return isHTTP(o.file) || isURL(arg) && !exists(arg), nil
+	// An ordinary user's command runs again in a namespace to open the store:
+	// what was looked at here would be missing there.
+	if ok, err := userns.Sufficient(); !ok || err != nil {
+		return true, err
+	}
+	return a.stdinIsArchive()
 }
 
 // isURL tells contexts elsewhere from directories.
