@@ -136,34 +136,43 @@ func (u user) ssh(id, key, command string) (string, error) {
 func TestSystemd(t *testing.T) {
 	u := in(t, "systemd")
 	u.build(u.debian())
-	id := u.start("--privileged", "-v", "/sys/fs/cgroup:/sys/fs/cgroup", "--tmpfs", "/run", "systemd")
-	u.until(time.Minute, func() error {
-		if got := u.try("exec", id, "systemctl", "is-system-running"); got.stdout != "running\n" {
-			return fmt.Errorf("systemd is not running, on %s:\n%v\n%s", cgroups(t), got, u.try("exec", id, "systemctl", "--failed", "--no-pager").stdout)
-		}
-		return nil
-	})
-	if init := u.strata("exec", id, "cat", "/proc/1/comm"); init != "systemd" {
-		t.Errorf("the first process is %s", init)
-	}
-	if state := u.strata("exec", id, "systemctl", "is-active", "hello.service"); state != "active" {
-		t.Errorf("the service is %s", state)
-	}
-	u.strata("stop", "--time", "30", id)
-	// The kernel ends a first process that switches its machine off by SIGINT.
-	if code := u.strata("wait", id); code != "130" {
-		t.Errorf("when asked to stop, it ends with %s", code)
+	for name, mounts := range map[string][]string{
+		"its own groups": nil, "the machine's groups": {"-v", "/sys/fs/cgroup:/sys/fs/cgroup"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := user{T: t, dir: u.dir}
+			id := u.start(append(mounts, "--privileged", "--tmpfs", "/run", "systemd")...)
+			u.until(time.Minute, func() error { return u.booted(id) })
+			if init := u.strata("exec", id, "cat", "/proc/1/comm"); init != "systemd" {
+				t.Errorf("the first process is %s", init)
+			}
+			if state := u.strata("exec", id, "systemctl", "is-active", "hello.service"); state != "active" {
+				t.Errorf("the service is %s", state)
+			}
+			u.strata("stop", "--time", "30", id)
+			// The kernel ends a first process that switches its machine off by
+			// SIGINT.
+			if code := u.strata("wait", id); code != "130" {
+				t.Errorf("when asked to stop, it ends with %s", code)
+			}
+		})
 	}
 }
 
-// cgroups describes this machine's control groups, on which systemd depends.
-func cgroups(t *testing.T) string {
-	t.Helper()
-	data, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		t.Fatal(err)
+// booted asks a systemd. An error says what this machine's control groups are,
+// on which it depends.
+func (u user) booted(id string) error {
+	u.Helper()
+	got := u.try("exec", id, "systemctl", "is-system-running")
+	if got.stdout == "running\n" {
+		return nil
 	}
-	return "a machine with these control groups (systemd needs 0:: or name=systemd):\n" + string(data)
+	groups, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return err
+	}
+	failed := u.try("exec", id, "systemctl", "--failed", "--no-pager").stdout
+	return fmt.Errorf("systemd is not running: %v\n%s\nit needs 0:: or name=systemd among this machine's control groups:\n%s", got, failed, groups)
 }
 
 func TestRunit(t *testing.T) {
