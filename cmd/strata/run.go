@@ -393,8 +393,8 @@ func (a *app) monitor(ctx context.Context, id string) error {
 // runError gives the error of a container that could not be run docker's code.
 func runError(err error) error {
 	var decided *exitError
-	if err == nil || errors.As(err, &decided) && decided.code != exitMisuse {
-		return err
+	if err == nil || errors.As(err, &decided) && (decided.code != exitMisuse || decided.err == nil) {
+		return err // the container's own code may be that of misuse, too
 	}
 	return &exitError{runCode(err), err}
 }

@@ -187,6 +187,9 @@ func (s *Set) Logs(ctx context.Context, id string, opt LogOptions, fn func(LogEn
 			f, err = os.Open(filepath.Join(dir, LogName))
 		}
 	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -101,7 +101,7 @@ func (m *monitor) run(ctx context.Context) (Record, error) {
 		if time.Since(began) > steadyAfter {
 			backoff = firstBackoff
 		}
-		if !restarts(&rec) || ctx.Err() != nil {
+		if rec.State.Status != Restarting || ctx.Err() != nil {
 			return m.ended(ctx, rec, err)
 		}
 		if rec, err = m.wait(ctx, backoff); err != nil || rec.State.StopRequested {
@@ -129,11 +129,7 @@ func restarts(rec *Record) bool {
 // wait is between an end and the next start. It can be ended by a signal, or
 // by `stop`.
 func (m *monitor) wait(ctx context.Context, d time.Duration) (Record, error) {
-	rec, err := m.set.update(ctx, m.id, func(rec *Record) error {
-		rec.State.Status = Restarting
-		rec.State.Restarts++
-		return nil
-	})
+	rec, err := m.set.load(m.id)
 	for end := time.Now().Add(d); err == nil && !rec.State.StopRequested && time.Now().Before(end); {
 		select {
 		case <-ctx.Done():
@@ -163,6 +159,16 @@ func (m *monitor) ended(ctx context.Context, rec Record, err error) (Record, err
 	return rec, err
 }
 
+// next decides what comes after an end. It is written down together with that:
+// who waits for the container must not take a restart for its last end.
+func next(rec *Record) {
+	rec.State.Status = Exited
+	if restarts(rec) {
+		rec.State.Status = Restarting
+		rec.State.Restarts++
+	}
+}
+
 // once starts the container and waits for its end. Whatever happens is in the
 // record afterwards.
 func (m *monitor) once(ctx context.Context) (Record, error) {
@@ -173,7 +179,7 @@ func (m *monitor) once(ctx context.Context) (Record, error) {
 	status, err := l.wait(ctx)
 	rec, updateErr := m.set.update(context.WithoutCancel(ctx), m.id, func(rec *Record) error {
 		rec.State = State{
-			Status: Exited, ExitCode: status.ExitCode, OOMKilled: status.OOMKilled,
+			ExitCode: status.ExitCode, OOMKilled: status.OOMKilled,
 			StartedAt: rec.State.StartedAt, FinishedAt: time.Now().UTC(),
 			Restarts: rec.State.Restarts, StopRequested: rec.State.StopRequested, Health: rec.State.Health,
 		}
@@ -181,6 +187,7 @@ func (m *monitor) once(ctx context.Context) (Record, error) {
 		if err := errors.Join(err, l.log.err); err != nil {
 			rec.State.Error = err.Error()
 		}
+		next(rec)
 		return nil
 	})
 	return rec, errors.Join(err, updateErr)
@@ -201,8 +208,12 @@ func (m *monitor) notStarted(ctx context.Context, err error) (Record, error) {
 		st.Error, st.ExitCode = err.Error(), startCode(err)
 		// A killed monitor's, if any.
 		st.PID, st.StartTime, st.Monitor, st.Paused, st.Ports, st.Health = 0, 0, 0, false, nil, nil
-		if st.Status != Created {
-			st.Status, st.FinishedAt = Exited, time.Now().UTC()
+		if st.Status == Created {
+			return nil
+		}
+		st.Status, st.FinishedAt = Exited, time.Now().UTC()
+		if m.told { // it ran, and could not be restarted this time
+			next(rec)
 		}
 		return nil
 	})

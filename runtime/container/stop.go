@@ -66,10 +66,11 @@ func (s *Set) Signal(ctx context.Context, id string, sig unix.Signal) error {
 	if err != nil {
 		return err
 	}
-	if rec.State.Status != Running {
+	ends := sig == unix.SIGKILL || sig == rec.stopSignal()
+	if rec.State.Status != Running && !(ends && rec.State.Live()) {
 		return fmt.Errorf("%s: %w", rec.Name, ErrNotRunning)
 	}
-	if sig == unix.SIGKILL || sig == rec.stopSignal() {
+	if ends {
 		if rec, err = s.requestStop(ctx, id); err != nil {
 			return err
 		}
