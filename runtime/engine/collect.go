@@ -65,6 +65,10 @@ func (e *Engine) Prune(ctx context.Context, req PruneRequest) (store.Report, err
 	if err != nil {
 		return store.Report{}, err
 	}
+	return e.collect(ctx, p, owners)
+}
+
+func (e *Engine) collect(ctx context.Context, p store.Policy, owners []store.Owner) (store.Report, error) {
 	if err := errors.Join(e.Store.Reap(ctx), e.Snapshots.Reap(ctx)); err != nil {
 		return store.Report{}, err
 	}

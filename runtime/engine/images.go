@@ -216,6 +216,8 @@ func (e *Engine) Sweep(ctx context.Context) (store.Report, error) {
 			}
 		}
 	}
-	rep, err := e.Prune(ctx, PruneRequest{})
+	// Layers are measured once. What belongs to containers and caches is not
+	// looked at: to measure it can take long, and it does not go.
+	rep, err := e.collect(ctx, policy(), []store.Owner{e.Snapshots.Owner()})
 	return rep, errors.Join(err, lease.Close())
 }
