@@ -241,6 +241,22 @@ func (x *expansion) word(w string) string {
 	if x.lexer.escape != '\\' && strings.ContainsAny(w, "`\\") && x.err == nil {
 		x.err = cannot("%s is expanded with another escape character", strconv.Quote(w))
 	}
+	return x.unquoted(w)
+}
+
+// unquoted leaves out quotes that change nothing where a word is expanded.
+func (x *expansion) unquoted(w string) string {
+	const special = "$\\'\"`"
+	if !x.lexer.variables(w) {
+		if out, err := x.lexer.literal(w); err == nil && !strings.ContainsAny(out, special) {
+			return out
+		}
+		return w
+	}
+	inner, ok := strings.CutPrefix(w, `"`)
+	if inner, ok = strings.CutSuffix(inner, `"`); ok && len(inner) == len(w)-2 && !strings.ContainsAny(inner, "\\'\"`") {
+		return inner
+	}
 	return w
 }
 
