@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 
@@ -88,11 +89,22 @@ func (a *app) cpTo(ctx context.Context, o *cpOptions, src string, dst cpArg) err
 	}
 	return a.copying(ctx, dst.container, &req, func(s *container.Set) error {
 		if src == "-" {
-			return s.UnpackTo(ctx, req, a.stdin)
+			return s.UnpackTo(ctx, req, interruptible(ctx, a.stdin))
 		}
 		size, err := s.CopyTo(ctx, req)
 		return a.copied(o, size, dst.container+":"+dst.path, err)
 	})
+}
+
+// interruptible reads until the context ends, also when nothing comes.
+func interruptible(ctx context.Context, r io.Reader) io.Reader {
+	in, out := io.Pipe()
+	go func() {
+		_, err := io.Copy(out, r)
+		_ = out.CloseWithError(err) // it always returns nil
+	}()
+	context.AfterFunc(ctx, func() { _ = out.CloseWithError(context.Cause(ctx)) })
+	return in
 }
 
 // request describes a copy.

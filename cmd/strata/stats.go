@@ -55,10 +55,19 @@ const statsTable = "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}
 // processor is measured.
 const statsInterval = time.Second
 
-// stats shows readings until the context ends.
+// statsReader takes one reading after the other.
+type statsReader struct {
+	*statsOptions
+	set   *container.Set
+	names []string
+	// before is the last reading, by the containers' ids.
+	before map[string]container.Stats
+}
+
+// stats shows readings until the context ends, or all that were named are gone.
 func (a *app) stats(ctx context.Context, s *container.Set, o *statsOptions, names []string) error {
-	before := map[string]container.Stats{}
-	if _, err := o.read(ctx, s, names, before); err != nil {
+	r := statsReader{o, s, names, map[string]container.Stats{}}
+	if _, err := r.read(ctx); err != nil {
 		return err
 	}
 	for {
@@ -67,33 +76,33 @@ func (a *app) stats(ctx context.Context, s *container.Set, o *statsOptions, name
 			return nil
 		case <-time.After(statsInterval):
 		}
-		l, err := o.read(ctx, s, names, before)
+		l, err := r.read(ctx)
 		if err == nil {
 			err = a.showStats(l, o)
 		}
-		if err != nil || o.once {
+		if err != nil || o.once || len(names) > 0 && len(l.Rows) == 0 {
 			return err
 		}
 	}
 }
 
-// read makes the rows of one reading, and keeps it for the next.
-func (o *statsOptions) read(ctx context.Context, s *container.Set, names []string, before map[string]container.Stats) (listing, error) {
+// read makes the rows of one reading.
+func (r *statsReader) read(ctx context.Context) (listing, error) {
 	l := listing{Table: statsTable, Headers: statsHeadings}
-	all, err := o.choose(ctx, s, names)
+	all, err := r.choose(ctx)
 	for i := range all {
 		rec := &all[i].Record
-		now, err := s.Stats(rec.ID)
+		now, err := r.set.Stats(rec.ID)
 		if errors.Is(err, container.ErrNotFound) {
 			continue // removed meanwhile
 		}
 		if err != nil {
 			return l, err
 		}
-		row := describeStats(now, before[rec.ID])
-		row.Container, row.ID, row.Name = all[i].name, containerID(rec, o.whole), rec.Name
+		row := describeStats(now, r.before[rec.ID])
+		row.Container, row.ID, row.Name = all[i].name, containerID(rec, r.whole), rec.Name
 		l.Rows = append(l.Rows, row)
-		before[rec.ID] = now
+		r.before[rec.ID] = now
 	}
 	return l, err
 }
@@ -104,22 +113,25 @@ type namedContainer struct {
 	name string
 }
 
-func (o *statsOptions) choose(ctx context.Context, s *container.Set, names []string) ([]namedContainer, error) {
+func (r *statsReader) choose(ctx context.Context) ([]namedContainer, error) {
 	var chosen []namedContainer
-	for _, name := range names {
-		rec, err := s.Find(ctx, name)
+	for _, name := range r.names {
+		rec, err := r.set.Find(ctx, name)
+		if errors.Is(err, container.ErrNotFound) && len(r.before) > 0 {
+			continue // it was there before, and has been removed
+		}
 		if err != nil {
 			return nil, err
 		}
 		chosen = append(chosen, namedContainer{rec, name})
 	}
-	if len(names) > 0 {
+	if len(r.names) > 0 {
 		return chosen, nil
 	}
-	all, err := s.List(ctx)
+	all, err := r.set.List(ctx)
 	for _, rec := range all {
-		if o.all || rec.State.Live() {
-			chosen = append(chosen, namedContainer{rec, containerID(&rec, o.whole)})
+		if r.all || rec.State.Live() {
+			chosen = append(chosen, namedContainer{rec, containerID(&rec, r.whole)})
 		}
 	}
 	return chosen, err

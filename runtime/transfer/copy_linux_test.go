@@ -350,3 +350,21 @@ func TestSwappedFIFO(t *testing.T) {
 		t.Errorf("copies met only %v", kinds)
 	}
 }
+
+// TestCancel: the end of the context is the end of a copy, also of a long file.
+func TestCancel(t *testing.T) {
+	from := t.TempDir()
+	f, err := os.Create(from + "/endless")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(1<<40), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	err = Pack(ctx, io.Discard, Place{Root: open(t, from), Path: "endless"}, callers)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got error %v", err)
+	}
+}
