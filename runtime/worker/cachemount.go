@@ -141,6 +141,9 @@ func (r *execRun) seedCache(ctx context.Context, mt *mounted, dir string, from *
 	if err := os.Mkdir(target, 0o755); err != nil {
 		return err
 	}
+	if err := os.Chmod(target, 0o755); err != nil { // whatever the user's umask
+		return err
+	}
 	if mt.m.Input >= 0 {
 		if err := r.copyTree(ctx, target, from, mt.m.Selector); err != nil {
 			return err
