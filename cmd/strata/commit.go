@@ -82,7 +82,7 @@ func writeChange(w io.Writer, c layer.Change) error {
 	if c.Path == "/" {
 		return nil
 	}
-	_, err := fmt.Fprintf(w, "%c %s\n", c.Kind, c.Path)
+	_, err := fmt.Fprintf(w, "%c %s\n", c.Kind, printable(c.Path))
 	return err
 }
 

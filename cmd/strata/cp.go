@@ -112,8 +112,8 @@ func (o *cpOptions) request(a *app, inside cpArg, outside string) (container.Cop
 	local, err := absolute(outside)
 	return container.CopyRequest{
 		Path: inside.path, Local: local, FollowLink: o.followLink, KeepOwners: o.archive,
-		Skipped: func(path string, err error) {
-			fmt.Fprintf(a.stderr, "strata: %s was left out: you may not make devices (%v)\n", path, err)
+		Skipped: func(path string, _ error) {
+			fmt.Fprintf(a.stderr, "strata: %s was left out: you may not make devices\n", printable(path))
 		},
 	}, err
 }

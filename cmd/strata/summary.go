@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/distribution/reference"
 
@@ -133,7 +134,18 @@ func (a *app) report(err error) {
 		fmt.Fprint(a.stderr, r.Render())
 		return
 	}
-	fmt.Fprintf(a.stderr, "strata: %v\n", err)
+	fmt.Fprintf(a.stderr, "strata: %s\n", harmless(err.Error()))
+}
+
+// harmless keeps a name that stands in an error, which may be an image's or a
+// container's, from steering a terminal.
+func harmless(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
 }
 
 // vertexErrors collects the failures of vertices in a tree of errors.

@@ -84,7 +84,8 @@ func (p *packer) Enter(e *tree.Entry) error {
 		return nil // it means nothing without who listens
 	}
 	if err := p.entry(e, name); err != nil {
-		return fmt.Errorf("read %s: %w", path.Join("/", name), err)
+		// Quoted, and without the path of the error: the name may be hostile.
+		return fmt.Errorf("read %q: %w", path.Join("/", name), bare(err))
 	}
 	return p.ctx.Err()
 }
