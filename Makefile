@@ -22,7 +22,7 @@ test: deps build ## all tests, with the programs they need installed
 conformance: deps build ## build 250 Dockerfiles with buildkitd and with Strata, and compare
 	STRATA_TEST=full $(GO) test -count=1 -timeout 30m ./conformance
 
-bench: deps build ## compare with buildkitd and buildah, as ratios; BENCH='-rows pull' for a part
+bench: deps build ## compare with buildkitd, buildah and podman, as ratios; BENCH='-rows pull' for a part
 	scripts/bench $(BENCH)
 
 deps: ## install what the full tests need (Debian packages)
