@@ -33,6 +33,7 @@ type testCase struct {
 	name, file string
 	args, env  []string
 	setup      string
+	change     string
 	platforms  int
 	line       int
 	message    string
@@ -83,6 +84,8 @@ func (c *testCase) header(line string) (err error) {
 		c.env = append(c.env, value)
 	case "setup":
 		c.setup += value + "\n"
+	case "change":
+		c.change += value + "\n"
 	case "platforms":
 		c.platforms, err = strconv.Atoi(value)
 	case "line":
@@ -104,13 +107,19 @@ func (c *testCase) prepare(t *testing.T) {
 	if err := c.write(); err != nil {
 		t.Fatal(err)
 	}
-	setup := exec.Command("sh", "-euc", "umask 022\n"+c.replace.Replace(c.setup))
-	setup.Dir = c.context()
-	setup.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com",
+	c.script(t, c.setup)
+}
+
+// script runs lines of shell in the context.
+func (c *testCase) script(t *testing.T, lines string) {
+	t.Helper()
+	cmd := exec.Command("sh", "-euc", "umask 022\n"+c.replace.Replace(lines))
+	cmd.Dir = c.context()
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com",
 		"GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com",
 		"GIT_AUTHOR_DATE=2020-01-01T00:00:00Z", "GIT_COMMITTER_DATE=2020-01-01T00:00:00Z")
-	if out, err := setup.CombinedOutput(); err != nil {
-		t.Fatalf("setup: %v\n%s", err, out)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s%v\n%s", lines, err, out)
 	}
 }
 

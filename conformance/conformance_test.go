@@ -44,9 +44,18 @@ func (l *lab) open(t *testing.T, c *testCase) {
 	l.buildBase(t, c)
 }
 
-// compare builds a case that both must build alike.
+// compare builds a case that both must build alike, and again after a change.
 func (l *lab) compare(t *testing.T, c *testCase) {
 	l.open(t, c)
+	l.compareOnce(t, c)
+	if c.change != "" {
+		c.script(t, c.change)
+		l.compareOnce(t, c)
+	}
+}
+
+func (l *lab) compareOnce(t *testing.T, c *testCase) {
+	t.Helper()
 	theirs := l.runBuildkit(t, c)
 	if theirs.code != 0 {
 		t.Fatalf("buildkitd does not build the case:\n%s", theirs.stderr)

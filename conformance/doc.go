@@ -11,6 +11,7 @@
 //	arg: --label=a b           one flag, whole
 //	env: NAME=VALUE            a variable of the client's environment
 //	setup: chmod 4755 suid     a line of a shell script, run in the context before the build
+//	change: echo 2 >f          the same, run behind the build; then both build again
 //	platforms: 2               how many images come out, if not one
 //	line: 3                    (refuse) the line that both complain about; 0 is none
 //	error: Dockerfile:3: …     (refuse) the first line that Strata prints; UPDATE=1 rewrites it

@@ -54,8 +54,10 @@ func (c *testCase) environment() []string {
 func (l *lab) runStrata(t *testing.T, c *testCase) outcome {
 	t.Helper()
 	archive := filepath.Join(c.dir, "strata.tar")
-	args := append([]string{"--root", l.root, "build", "--progress", "quiet", "-o", output(archive)}, c.args...)
-	cmd := exec.Command(l.strata, append(args, ".")...)
+	// The user's umask is none of an image's concern.
+	shell := []string{"-c", `umask 077; exec "$@"`, "sh", l.strata}
+	args := append(shell, "--root", l.root, "build", "--progress", "quiet", "-o", output(archive))
+	cmd := exec.Command("sh", append(append(args, c.args...), ".")...)
 	cmd.Dir, cmd.Env = c.context(), c.environment()
 	return execute(t, cmd, archive)
 }
