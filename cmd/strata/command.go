@@ -54,6 +54,7 @@ func (a *app) command() *cobra.Command {
 		&cobra.Group{ID: "containers", Title: "Containers:"},
 	)
 	a.addCommands(root)
+	a.completeNames(root)
 	return root
 }
 

@@ -258,7 +258,7 @@ func (f volumeFilter) matches(s *container.Set, v container.Volume) (bool, error
 			return false, err
 		}
 	}
-	any := func(key string, match func(string) bool) bool {
+	anyOf := func(key string, match func(string) bool) bool {
 		return len(f[key]) == 0 || slices.ContainsFunc(f[key], match)
 	}
 	labelled := !slices.ContainsFunc(f["label"], func(spec string) bool {
@@ -267,9 +267,9 @@ func (f volumeFilter) matches(s *container.Set, v container.Volume) (bool, error
 		return !ok || hasValue && have != value
 	})
 	return labelled &&
-		any("name", func(part string) bool { return strings.Contains(v.Name, part) }) &&
-		any("driver", func(driver string) bool { return driver == localDriver }) &&
-		any("dangling", func(text string) bool {
+		anyOf("name", func(part string) bool { return strings.Contains(v.Name, part) }) &&
+		anyOf("driver", func(driver string) bool { return driver == localDriver }) &&
+		anyOf("dangling", func(text string) bool {
 			dangling, err := strconv.ParseBool(text)
 			return err == nil && dangling == (len(users) == 0)
 		}), nil
