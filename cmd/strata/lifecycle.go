@@ -30,14 +30,42 @@ func (a *app) startCommand() *cobra.Command {
 				}
 				return runError(a.startAttached(cmd.Context(), args[0], interactive))
 			}
-			return a.withContainers(cmd.Context(), "", func(s *container.Set) error {
-				return a.forEach(cmd.Context(), s, args, func(rec container.Record) error { return a.startOne(s, rec) })
-			})
+			return a.startAll(cmd.Context(), args)
 		},
 	}
 	cmd.Flags().BoolVarP(&attach, "attach", "a", false, "stay in the foreground, and show what the container writes")
 	cmd.Flags().BoolVarP(&interactive, "interactive", "i", false, "stay in the foreground, and connect standard input too")
 	return cmd
+}
+
+func (a *app) startAll(ctx context.Context, names []string) error {
+	beside, err := a.besideOf(ctx, names)
+	if err != nil {
+		return err
+	}
+	return a.withContainers(ctx, beside, func(s *container.Set) error {
+		return a.forEach(ctx, s, names, func(rec container.Record) error { return a.startOne(s, rec) })
+	})
+}
+
+// besideOf is the container whose network those of the command line share,
+// and whose user namespace they have to be started in. "" is none.
+func (a *app) besideOf(ctx context.Context, names []string) (beside string, err error) {
+	err = a.peek(ctx, func(s *container.Set) error {
+		for _, name := range names {
+			rec, err := s.Find(ctx, name)
+			if err != nil {
+				continue // said later
+			}
+			other := rec.Config.Network.Container
+			if beside != "" && other != "" && other != beside {
+				return errors.New("these share the networks of different containers: start them one after the other")
+			}
+			beside = orElse(beside, other)
+		}
+		return nil
+	})
+	return beside, err
 }
 
 // startOne starts a container in the background. One that runs stays as it is,
@@ -58,7 +86,11 @@ func (a *app) startOne(s *container.Set, rec container.Record) error {
 }
 
 func (a *app) startAttached(ctx context.Context, name string, interactive bool) error {
-	return a.withContainers(ctx, "", func(s *container.Set) error {
+	beside, err := a.besideOf(ctx, []string{name})
+	if err != nil {
+		return err
+	}
+	return a.withContainers(ctx, beside, func(s *container.Set) error {
 		rec, err := s.Find(ctx, name)
 		if err != nil {
 			return err
@@ -147,9 +179,7 @@ func (a *app) restartCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.withContainers(ctx, "", func(s *container.Set) error {
-				return a.forEach(ctx, s, args, func(rec container.Record) error { return a.startOne(s, rec) })
-			})
+			return a.startAll(ctx, args)
 		},
 	}
 	cmd.Flags().IntVarP(&timeout, "time", "t", 10, "seconds until they are killed")
