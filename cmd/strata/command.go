@@ -71,7 +71,7 @@ func (a *app) addCommands(root *cobra.Command) {
 	add("containers", a.runCommand(), a.createCommand(), a.startCommand(), a.stopCommand(), a.restartCommand(), a.killCommand(),
 		a.pauseCommand(), a.unpauseCommand(), a.execCommand(), a.psCommand(), a.logsCommand(), a.waitCommand(), a.rmCommand(),
 		a.renameCommand(), a.portCommand(), a.commitCommand(), a.diffCommand(), a.monitorCommand(), a.execMonitorCommand(), a.cpCommand(),
-		a.statsCommand(), a.topCommand(), a.updateCommand(), a.volumeCommand())
+		a.statsCommand(), a.topCommand(), a.updateCommand(), a.volumeCommand(), a.containerCommand())
 	add("", a.versionCommand(), a.infoCommand())
 }
 
