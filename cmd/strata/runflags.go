@@ -38,7 +38,8 @@ type containerFlags struct {
 	entrypoint                        string
 
 	network, restart       string
-	ports, dns, hosts      []string
+	ports, hosts           []string
+	dns, search, resolver  []string
 	publishAll             bool
 	volumes, mounts, tmpfs []string
 	devices                []string
@@ -96,6 +97,8 @@ func (o *containerFlags) addSurroundings(f *pflag.FlagSet) {
 	f.StringArrayVarP(&o.ports, "publish", "p", nil, "[[ADDRESS:]HOSTPORT:]PORT[/tcp|/udp]: publish a port")
 	f.BoolVarP(&o.publishAll, "publish-all", "P", false, "publish all ports that the image exposes on free ones")
 	f.StringArrayVar(&o.dns, "dns", nil, "address of a nameserver")
+	f.StringArrayVar(&o.search, "dns-search", nil, "domain in which short names are looked for")
+	f.StringArrayVar(&o.resolver, "dns-option", nil, "option of the resolver, such as ndots:2")
 	f.StringArrayVar(&o.hosts, "add-host", nil, "NAME:ADDRESS for /etc/hosts")
 	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "[SOURCE:]TARGET[:ro]: mount a path of the host, or a volume")
 	f.StringArrayVar(&o.mounts, "mount", nil, "type=bind|volume|tmpfs,source=…,target=…[,readonly]")
@@ -244,7 +247,7 @@ func readLines(flag string, names []string) ([]string, error) {
 // checkNetwork refuses what could have no effect.
 func (o *containerFlags) checkNetwork(mode container.NetworkMode) error {
 	if mode == container.NetworkContainer {
-		for _, flag := range []string{"hostname", "dns", "add-host", "publish", "publish-all"} {
+		for _, flag := range []string{"hostname", "dns", "dns-search", "dns-option", "add-host", "publish", "publish-all"} {
 			if o.set.Changed(flag) {
 				return misuse("--%s and --network %s contradict each other: that is the other container's", flag, o.network)
 			}
@@ -281,7 +284,7 @@ func (o *containerFlags) readNetwork(_ *app, req *container.Request) error {
 			return misuse("--dns %s: it takes the address of a nameserver", server)
 		}
 	}
-	n.DNS = o.dns
+	n.DNS, n.DNSSearch, n.DNSOptions = o.dns, o.search, o.resolver
 	hosts, err := parseHosts(o.hosts)
 	for _, h := range hosts {
 		req.Config.ExtraHosts = append(req.Config.ExtraHosts, h.Host+":"+h.IP.String())

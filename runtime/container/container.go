@@ -205,8 +205,11 @@ type Network struct {
 	Container string `json:",omitempty"`
 	// Ports are published, once it runs.
 	Ports []network.Port `json:",omitempty"`
-	// DNS are nameservers in the place of the host's.
-	DNS []string `json:",omitempty"`
+	// DNS are nameservers in the place of the host's, DNSSearch domains and
+	// DNSOptions options of the resolver likewise.
+	DNS        []string `json:",omitempty"`
+	DNSSearch  []string `json:",omitempty"`
+	DNSOptions []string `json:",omitempty"`
 }
 
 // MountType is the kind of a mount.

@@ -121,15 +121,11 @@ func (l *life) use(n *network.Namespace) {
 	}
 }
 
+// resolvConf is the container's /etc/resolv.conf: the network's, with what the
+// command line says in its place.
 func resolvConf(c *Config, n *network.Namespace) string {
-	if len(c.Network.DNS) == 0 {
-		return string(n.ResolvConf())
-	}
-	text := ""
-	for _, server := range c.Network.DNS {
-		text += "nameserver " + server + "\n"
-	}
-	return text
+	dns := network.DNS{Servers: c.Network.DNS, Search: c.Network.DNSSearch, Options: c.Network.DNSOptions}
+	return string(dns.ResolvConf(n.ResolvConf()))
 }
 
 // publish opens the host's ports. With the host's network the container has

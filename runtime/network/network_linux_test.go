@@ -312,7 +312,7 @@ func TestResolvConf(t *testing.T) {
 
 func TestDNSOfTheCommandLine(t *testing.T) {
 	const conf = "domain example.test\noptions ndots:2\nnameserver 10.0.2.3\n"
-	servers := []netip.Addr{netip.MustParseAddr("192.0.2.53"), netip.IPv6Loopback()}
+	servers := []string{"192.0.2.53", "::1"}
 	for want, dns := range map[string]DNS{
 		conf: {},
 		"domain example.test\noptions ndots:2\nnameserver 192.0.2.53\nnameserver ::1\n": {Servers: servers},

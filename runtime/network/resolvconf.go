@@ -37,7 +37,7 @@ func parseResolvConf(text string) resolvConf {
 
 // DNS is what a container's command line says of resolving names.
 type DNS struct {
-	Servers []netip.Addr
+	Servers []string // addresses
 	Search  []string
 	Options []string
 }
@@ -46,13 +46,12 @@ type DNS struct {
 // not name stays.
 func (d DNS) ResolvConf(text []byte) []byte {
 	c := parseResolvConf(string(text))
-	servers := c.addrs()
-	if len(d.Servers) > 0 {
-		servers = d.Servers
-	}
 	c.replace("options", d.Options)
 	c.replace("search", d.Search)
-	return c.text(servers)
+	if len(d.Servers) == 0 {
+		return c.text(c.addrs())
+	}
+	return append(c.text(nil), "nameserver "+strings.Join(d.Servers, "\nnameserver ")+"\n"...)
 }
 
 // replace puts one line in place of those with a keyword; "search" and
