@@ -193,7 +193,8 @@ func (s *Set) Logs(ctx context.Context, id string, opt LogOptions, fn func(LogEn
 	if err != nil {
 		return err
 	}
-	r := &logReader{set: s, id: id, opt: opt, f: f, r: bufio.NewReader(f), fn: fn}
+	r := newLogReader(f, opt, fn)
+	r.pause = func(ctx context.Context) error { return s.pause(ctx, id) }
 	return errors.Join(r.run(ctx), f.Close())
 }
 
@@ -211,14 +212,18 @@ func (s *Set) pause(ctx context.Context, id string) error {
 }
 
 type logReader struct {
-	set *Set
-	id  string
 	opt LogOptions
-	f   *os.File
-	r   *bufio.Reader
-	fn  func(LogEntry) error
+	// pause waits for more; io.EOF says that there is none to come.
+	pause func(context.Context) error
+	f     *os.File
+	r     *bufio.Reader
+	fn    func(LogEntry) error
 	// partial is the beginning of a line that is being written.
 	partial []byte
+}
+
+func newLogReader(f *os.File, opt LogOptions, fn func(LogEntry) error) *logReader {
+	return &logReader{opt: opt, f: f, r: bufio.NewReader(f), fn: fn}
 }
 
 func (r *logReader) run(ctx context.Context) error {
@@ -231,7 +236,7 @@ func (r *logReader) run(ctx context.Context) error {
 		if err := r.drain(); err != nil || !r.opt.Follow {
 			return err
 		}
-		err := r.set.pause(ctx, r.id)
+		err := r.pause(ctx)
 		if errors.Is(err, io.EOF) { // ended: what it wrote last is there now
 			return r.drain()
 		}
