@@ -1,8 +1,11 @@
 package dockerfilecompat
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -30,6 +33,38 @@ func TestConvert(t *testing.T) {
 		}
 		checkGolden(t, file, archive, golden, strings.ReplaceAll(b.String(), dir, "$DIR"))
 	})
+}
+
+// TestExamples: the CUE of each example is what its Dockerfile is converted to.
+// The examples' own test builds both.
+func TestExamples(t *testing.T) {
+	files, err := filepath.Glob("../examples/dockerfiles/*/Dockerfile")
+	if err != nil || len(files) < 5 {
+		t.Fatalf("only %d examples: %v", len(files), err)
+	}
+	for _, file := range files {
+		dir := filepath.Dir(file)
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			req := Request{Filename: "Dockerfile", Dir: dir, Context: dir, Options: testOptions()}
+			res, err := Convert(context.Background(), ConvertRequest{Request: req})
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden := filepath.Join(dir, "app.cue")
+			if os.Getenv("UPDATE") != "" {
+				if err := os.WriteFile(golden, res.CUE, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(res.CUE, want) {
+				t.Errorf("%s differs from what there is now; UPDATE=1 writes it:\n%s", golden, res.CUE)
+			}
+		})
+	}
 }
 
 // BenchmarkConvert converts one Dockerfile of two stages.

@@ -86,7 +86,7 @@ func (l *lifter) base(img *schema.Image, st *source) error {
 	}
 	if below, ok := l.file.stageNamed(name, st.index); ok {
 		if l.words.variables(st.BaseName) {
-			return cannot("an argument picks the stage that it starts from")
+			return l.pick(img, st)
 		}
 		img.From = &schema.From{Image: l.images[below.index]}
 		return nil
@@ -101,6 +101,19 @@ func (l *lifter) base(img *schema.Image, st *source) error {
 	img.From = &schema.From{Ref: l.reference(ref)}
 	img.Platform, err = l.platform(st.Platform)
 	return err
+}
+
+// pick sets that an argument picks the stage to start from.
+func (l *lifter) pick(img *schema.Image, st *source) error {
+	if _, ok := l.pickOf(st); !ok {
+		return cannot("an argument picks the stage that it starts from")
+	}
+	name, err := l.params.expand(st.BaseName)
+	if err != nil {
+		return err
+	}
+	img.From = &schema.From{Ref: stageMark + name}
+	return nil
 }
 
 // reference tells an image of a registry from the stage of the same name.

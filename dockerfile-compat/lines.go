@@ -47,9 +47,10 @@ func placeholder(n int) string { return fmt.Sprintf("@strata command %d@", n) }
 // printed is how the printer shows a place holder.
 var printed = regexp.MustCompile(`"""\n(\t*)@strata command (\d+)@\n\t*@strata command \d+@\n\t*"""`)
 
-// restore puts the commands in the place of their place holders.
+// restore puts the commands, and the picks of stages, in the place of their
+// place holders.
 func (t *brokenTexts) restore(cue []byte) []byte {
-	return printed.ReplaceAllFunc(cue, func(found []byte) []byte {
+	return printed.ReplaceAllFunc(restorePicks(cue), func(found []byte) []byte {
 		match := printed.FindSubmatch(found)
 		var n int
 		if _, err := fmt.Sscan(string(match[2]), &n); err != nil || n >= len(t.list) {

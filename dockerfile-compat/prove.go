@@ -88,7 +88,21 @@ func (c *converter) assumedArgs() map[string]string {
 	for _, st := range c.file.stages {
 		add(st.commands)
 	}
+	c.assumePicks(args)
 	return args
+}
+
+// assumePicks has arguments pick another stage, where there is one.
+func (c *converter) assumePicks(args map[string]string) {
+	for name, values := range c.picked() {
+		now, _ := c.params.globals.Get(name)
+		delete(args, name)
+		for _, v := range values {
+			if v != now {
+				args[name] = v
+			}
+		}
+	}
 }
 
 func frontEndArg(name string) bool {
@@ -406,8 +420,18 @@ func (c *converter) first(bad []difference) []difference {
 		if c.kept[d.stage] != nil {
 			return false
 		}
-		return slices.ContainsFunc(c.below(d.stage), func(i int) bool { return differs[i] })
+		return slices.ContainsFunc(c.maybeBelow(d.stage), func(i int) bool { return differs[i] })
 	})
+}
+
+// maybeBelow are the stages that a native stage refers to, or can pick.
+func (c *converter) maybeBelow(stage int) []int {
+	out := c.below(stage)
+	if from := c.images[stage].From; from != nil && strings.HasPrefix(from.Ref, stageMark) {
+		p, _ := c.pickOf(c.file.stages[stage])
+		out = append(out, p.stages...)
+	}
+	return out
 }
 
 // below are the stages that a native stage refers to.
