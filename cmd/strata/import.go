@@ -47,6 +47,9 @@ const importComment = "Imported from a tar archive"
 
 func (a *app) importTar(ctx context.Context, o importOptions, args []string) error {
 	req, err := a.importRequest(o, args[1:])
+	if err == nil && args[0] == "-" {
+		err = a.checkPiped("give a file, or pipe the tar in")
+	}
 	if err != nil {
 		return err
 	}
@@ -97,19 +100,19 @@ func (a *app) importRequest(o importOptions, names []string) (engine.AssembleReq
 func (a *app) openSource(ctx context.Context, e *engine.Engine, name string) (io.ReadCloser, error) {
 	switch {
 	case name == "-":
-		return a.piped("the tar")
+		return io.NopCloser(a.stdin), nil
 	case strings.HasPrefix(name, "http://"), strings.HasPrefix(name, "https://"):
 		return e.Download(ctx, name)
 	}
 	return openFile(name)
 }
 
-// piped is standard input, which nobody types an archive into.
-func (a *app) piped(what string) (io.ReadCloser, error) {
+// checkPiped refuses a terminal as standard input: nobody types an archive.
+func (a *app) checkPiped(hint string) error {
 	if f, ok := a.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		return nil, misuse("standard input is a terminal: give a file, or pipe %s in", what)
+		return misuse("standard input is a terminal: %s", hint)
 	}
-	return io.NopCloser(a.stdin), nil
+	return nil
 }
 
 func openFile(name string) (*os.File, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -125,6 +124,11 @@ func (a *app) loadCommand() *cobra.Command {
 			"--input names it.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.fromStdin() {
+				if err := a.checkPiped("name the archive with -i, or pipe it in"); err != nil {
+					return err
+				}
+			}
 			return a.withEngine(cmd.Context(), func(e *engine.Engine) error { return a.load(cmd.Context(), e, o) })
 		},
 	}
@@ -133,8 +137,10 @@ func (a *app) loadCommand() *cobra.Command {
 	return cmd
 }
 
+func (o loadOptions) fromStdin() bool { return o.input == "" || o.input == "-" }
+
 func (a *app) load(ctx context.Context, e *engine.Engine, o loadOptions) error {
-	images, err := a.readArchive(ctx, e, o.input)
+	images, err := a.readArchive(ctx, e, o)
 	if err != nil {
 		return err
 	}
@@ -147,17 +153,14 @@ func (a *app) load(ctx context.Context, e *engine.Engine, o loadOptions) error {
 }
 
 // readArchive reads all images before any of them gets its name.
-func (a *app) readArchive(ctx context.Context, e *engine.Engine, input string) ([]image.Imported, error) {
-	if info, err := os.Stat(input); input != "" && err == nil && info.IsDir() {
-		return e.Images.ImportLayout(ctx, input)
+func (a *app) readArchive(ctx context.Context, e *engine.Engine, o loadOptions) ([]image.Imported, error) {
+	if o.fromStdin() {
+		return e.Images.Import(ctx, a.stdin)
 	}
-	var src io.ReadCloser
-	var err error
-	if input == "" || input == "-" {
-		src, err = a.piped("the archive")
-	} else {
-		src, err = openFile(input)
+	if info, err := os.Stat(o.input); err == nil && info.IsDir() {
+		return e.Images.ImportLayout(ctx, o.input)
 	}
+	src, err := openFile(o.input)
 	if err != nil {
 		return nil, err
 	}
