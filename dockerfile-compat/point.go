@@ -34,11 +34,22 @@ func pointTo(message string, lines []string) point {
 	return point{0, strings.Index(lines[0], name), max(len(name), 1)}
 }
 
-// mentions are what a message may be about, the likeliest first.
+// Excerpt shows lines of a Dockerfile, of which the first has a number, with a
+// caret below what a message is about.
+func Excerpt(first int, lines []string, message string) string {
+	return excerpt(first, lines, pointTo(message, lines))
+}
+
+// mentions are what a message may be about, the likeliest first. A path is
+// looked for as it is, and as it is relative to the context.
 func mentions(message string) []string {
 	var list []string
 	for _, m := range quoted.FindAllStringSubmatch(message, -1) {
-		list = append(list, m[1]+m[2])
+		text := m[1] + m[2]
+		list = append(list, text)
+		if relative := strings.TrimPrefix(text, "/"); relative != text {
+			list = append(list, relative)
+		}
 	}
 	message, _, _ = strings.Cut(message, " (did you mean ")
 	if i := strings.LastIndex(message, ": "); i >= 0 {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/distribution/reference"
 
+	dockerfilecompat "github.com/strata-build/strata/dockerfile-compat"
 	"github.com/strata-build/strata/runtime/engine"
 	"github.com/strata-build/strata/runtime/worker"
 	"github.com/strata-build/strata/solver"
@@ -179,7 +180,7 @@ func (a *app) reportStep(v *solver.VertexError, shown bool) {
 		}
 	}
 	fmt.Fprintf(&b, "%s: %s\n", where, v.Err)
-	writeSource(&b, loc)
+	writeSource(&b, loc, v.Err)
 	var step *worker.StepError
 	if errors.As(v.Err, &step) {
 		fmt.Fprintf(&b, "  command: %s\n", strings.Join(step.Args, " "))
@@ -197,23 +198,30 @@ func (a *app) reportStep(v *solver.VertexError, shown bool) {
 	fmt.Fprint(a.stderr, b.String())
 }
 
-// writeSource shows the source lines with a caret below the first.
-func writeSource(w io.Writer, loc *solver.Location) {
+// writeSource shows the source lines with a caret: where the location says, or
+// in a Dockerfile, which knows lines only, below what the error is about.
+func writeSource(w io.Writer, loc *solver.Location, cause error) {
 	if loc == nil || len(loc.Ranges) == 0 || len(loc.Data) == 0 {
 		return
 	}
-	lines := strings.Split(string(loc.Data), "\n")
-	start, end := loc.Ranges[0].Start, loc.Ranges[0].End
+	all := strings.Split(string(loc.Data), "\n")
+	start, last := loc.Ranges[0].Start, loc.Ranges[0].Start.Line
+	for _, r := range loc.Ranges {
+		last = max(last, r.End.Line)
+	}
 	const most = 6
-	for n := start.Line; n <= min(max(end.Line, start.Line), start.Line+most-1) && n <= len(lines) && n > 0; n++ {
-		line := strings.TrimRight(lines[n-1], "\r")
-		fmt.Fprintf(w, "%5d | %s\n", n, line)
-		if n == start.Line {
-			indent := start.Character - 1
-			if indent < 0 || indent > len(line) {
-				indent = len(line) - len(strings.TrimLeft(line, " \t"))
-			}
-			fmt.Fprintf(w, "      | %s^\n", blank(line[:indent]))
+	var lines []string
+	for n := start.Line; n <= min(last, start.Line+most-1) && n <= len(all) && n > 0; n++ {
+		lines = append(lines, strings.TrimRight(all[n-1], "\r"))
+	}
+	if start.Character == 0 {
+		fmt.Fprint(w, dockerfilecompat.Excerpt(start.Line, lines, cause.Error()))
+		return
+	}
+	for i, line := range lines {
+		fmt.Fprintf(w, "%5d | %s\n", start.Line+i, line)
+		if i == 0 {
+			fmt.Fprintf(w, "      | %s^\n", blank(line[:min(start.Character-1, len(line))]))
 		}
 	}
 }
