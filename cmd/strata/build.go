@@ -203,7 +203,24 @@ func (a *app) request(o *buildOptions, in *input, outputs []exporter.Output) (en
 	if err := o.addTargets(&req, in.plan); err != nil {
 		return engine.Request{}, err
 	}
-	return req, nil
+	return req, a.setIndex(o, req.Targets)
+}
+
+// setIndex asks for indexes of single platforms where the build argument of
+// BuildKit does.
+func (a *app) setIndex(o *buildOptions, targets []engine.Target) error {
+	text := a.arguments(o.buildArgs)["BUILDKIT_MULTI_PLATFORM"]
+	if text == "" {
+		return nil
+	}
+	index, err := strconv.ParseBool(text)
+	if err != nil {
+		return misuse("--build-arg BUILDKIT_MULTI_PLATFORM=%s: it is true or false", text)
+	}
+	for i := range targets {
+		targets[i].Index = index
+	}
+	return nil
 }
 
 // addTargets adds the plan's targets with their names.

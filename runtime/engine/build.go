@@ -33,6 +33,8 @@ type Target struct {
 	// Names are the names under which the image is exported.
 	Names       []string
 	Annotations exporter.Annotations
+	// Index makes an index of a single platform, too.
+	Index bool
 }
 
 // Request is one build.
@@ -183,7 +185,7 @@ func (b *build) images(ctx context.Context, results []solver.Result) (map[string
 		img, seen := images[t.Image]
 		if !seen {
 			order = append(order, t.Image)
-			img = exporter.Image{Names: t.Names, Annotations: t.Annotations, Epoch: b.req.Epoch}
+			img = exporter.Image{Names: t.Names, Annotations: t.Annotations, Index: t.Index, Epoch: b.req.Epoch}
 		}
 		img.Platforms = append(img.Platforms, exporter.PlatformImage{
 			Platform: t.Platform, Config: t.Config, BaseConfig: t.BaseConfig, Layers: layers,

@@ -84,7 +84,7 @@ func (j *job) assemble(ctx context.Context, out Output) (*assembled, error) {
 		}
 		a.manifests = append(a.manifests, m)
 	}
-	if len(a.manifests) == 1 {
+	if len(a.manifests) == 1 && !j.image.Index {
 		a.desc = a.manifests[0].desc
 		return a, nil
 	}
@@ -287,7 +287,7 @@ func (j *job) checkAnnotations(out Output, all map[string]Annotations) error {
 		switch {
 		case !known[platform]:
 			return fmt.Errorf("annotation for %s: the image is not built for that platform", platform)
-		case index > 0 && len(j.image.Platforms) == 1:
+		case index > 0 && len(j.image.Platforms) == 1 && !j.image.Index:
 			return errors.New("index annotations need an image of several platforms")
 		case out.dockerTypes() && index+len(notes.ManifestDescriptor) > 0:
 			return errors.New("docker's media types know no annotations of indexes and descriptors: use oci-mediatypes=true")

@@ -72,6 +72,8 @@ type Image struct {
 	Platforms []PlatformImage
 	// Annotations for all platforms; those of an output are added.
 	Annotations Annotations
+	// Index makes an index of a single platform, too.
+	Index bool
 	// Epoch is SOURCE_DATE_EPOCH; the zero value means 1970.
 	Epoch time.Time
 }
