@@ -145,7 +145,7 @@ func describeRow(rec *container.Record, whole bool) containerRow {
 		mounts = append(mounts, name)
 	}
 	for name, value := range rec.Config.Labels {
-		labels = append(labels, name+"="+value)
+		labels = append(labels, printable(name+"="+value)) // the image's
 	}
 	slices.Sort(labels)
 	ago := since(rec.Created)
