@@ -2,6 +2,7 @@ package dockerfilecompat
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -54,7 +55,8 @@ type TreeImage struct {
 
 // ConvertTree converts the Dockerfiles below a directory. Each is proven by
 // itself first, with the images of others as a registry would give them; then
-// the references take the place of their names.
+// the references take the place of their names. The errors of several are
+// joined.
 func ConvertTree(ctx context.Context, req TreeRequest) (*TreeConversion, error) {
 	t, err := newTree(ctx, req)
 	if err != nil {
@@ -63,13 +65,16 @@ func ConvertTree(ctx context.Context, req TreeRequest) (*TreeConversion, error) 
 	if err := t.renameParams(); err != nil {
 		return nil, err
 	}
+	var errs []error
 	for _, m := range t.members {
-		if err := m.compileDockerfile(ctx); err != nil {
-			return nil, err
+		err := m.compileDockerfile(ctx)
+		if err == nil {
+			m.cue, err = m.settle(ctx)
 		}
-		if m.cue, err = m.settle(ctx); err != nil {
-			return nil, err
-		}
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	return t.result(ctx)
 }
@@ -92,6 +97,7 @@ type member struct {
 
 func newTree(ctx context.Context, req TreeRequest) (*tree, error) {
 	var err error
+	given := req.Dir
 	if req.Dir, err = filepath.Abs(req.Dir); err != nil {
 		return nil, err
 	}
@@ -107,19 +113,24 @@ func newTree(ctx context.Context, req TreeRequest) (*tree, error) {
 	}
 	t := &tree{req: req, names: map[string]*member{}}
 	labels := map[string]bool{}
+	var errs []error
 	for _, file := range files {
 		name := memberName(file, labels)
 		labels[name] = true
 		r := Request{
-			Filename: file, Dir: filepath.Join(req.Dir, filepath.Dir(file)), Context: filepath.Join(req.Dir, filepath.Dir(file)),
+			Filename: filepath.Join(given, file), Dir: filepath.Join(req.Dir, filepath.Dir(file)), Context: filepath.Join(req.Dir, filepath.Dir(file)),
 			Platforms: req.Platforms, Options: req.Options,
 		}
 		r.Options.Meta = treeResolver{t}
 		c, err := newConverter(ctx, ConvertRequest{Request: r, File: req.File, Name: name, Package: req.Package})
 		if err != nil {
-			return nil, err
+			errs = append(errs, err)
+			continue
 		}
 		t.members = append(t.members, &member{converter: c, path: file})
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	if err := t.addNames(); err != nil {
 		return nil, err
