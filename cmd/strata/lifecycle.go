@@ -547,7 +547,7 @@ func (a *app) execMonitor(ctx context.Context) error {
 		}
 		_, err := s.Exec(context.WithoutCancel(ctx), container.ExecRequest{
 			ID: o.ID, Args: o.Args, Env: o.Env, Workdir: o.Workdir, User: o.User, Privileged: o.Privileged, Terminal: o.Terminal,
-			IO: container.IO{Size: defaultSize}, Started: func() { report.tell(started{}) },
+			IO: container.IO{Size: defaultSize}, Started: func() { report.tell(started{}); shrink() },
 		})
 		return err
 	})

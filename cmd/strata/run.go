@@ -380,7 +380,7 @@ func (a *app) monitor(ctx context.Context, id string) error {
 		}
 		_, err := s.Run(context.WithoutCancel(ctx), container.RunRequest{ID: id, Signals: signals, Started: func(container.Record) {
 			report.tell(started{})
-			debug.FreeOSMemory()
+			shrink()
 		}})
 		return err
 	})

@@ -211,10 +211,13 @@ func (l *life) limit(ctx context.Context) error {
 		Name: "strata-" + l.rec.ShortID(), Resources: r,
 		Accounting: true, Services: l.rec.Config.Security.Privileged,
 	})
-	if errors.Is(err, cgroup.ErrUnavailable) && r.IsZero() {
+	switch rootless, _ := l.m.set.e.Rootless(); {
+	case errors.Is(err, cgroup.ErrUnavailable) && r.IsZero():
 		return nil
-	}
-	if err != nil {
+	case errors.Is(err, cgroup.ErrUnavailable) && rootless:
+		return fmt.Errorf("%w; an ordinary user can limit a container only where control groups were delegated, as by "+
+			"`systemd-run --user --scope -p Delegate=yes strata …` on cgroup v2", err)
+	case err != nil:
 		return err
 	}
 	l.spec.Cgroup = g

@@ -230,11 +230,21 @@ func (s *Set) fill(ctx context.Context, m Mount, root *rootfs.Root) error {
 			return err
 		}
 		if err := copyInto(ctx, dir, root, m.Target); err != nil {
-			return fmt.Errorf("fill volume %s from the image's %s: %w", m.Source, m.Target, err)
+			err = fmt.Errorf("fill volume %s from the image's %s: %w", m.Source, m.Target, err)
+			return errors.Join(err, emptyDir(dir)) // a part would be taken for the whole
 		}
 		v.Filled = true
 		return s.putVolume(*v)
 	})
+}
+
+func emptyDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	errs := []error{err}
+	for _, e := range entries {
+		errs = append(errs, removeBelow(dir, e.Name()))
+	}
+	return errors.Join(errs...)
 }
 
 // copyInto copies a directory of a root; where it is none, there is nothing to
