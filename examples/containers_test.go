@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 func TestCommit(t *testing.T) {
@@ -25,7 +24,7 @@ func TestCommit(t *testing.T) {
 	}
 
 	id := u.start("-i", base, "sh", "-c", "mkdir -p /data/htdocs && echo 'Welcome to busybox httpd.' > /data/htdocs/index.html && rm /bin/wget && sleep 1000")
-	u.until(time.Minute, func() error {
+	u.until(patience, func() error {
 		return missing(u.strata("diff", id), "A /data", "A /data/htdocs", "A /data/htdocs/index.html", "D /bin/wget")
 	})
 	u.strata("commit", "-m", "a page", "-a", "Ann <ann@example.org>", "-c", `CMD ["/bin/httpd","-f","-h","/data/htdocs"]`, "-p", id, "shop/httpd:v1")
@@ -100,7 +99,7 @@ func TestSSHD(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := u.start("-p", local("22"), "-e", "AUTHORIZED_KEY="+string(public), "sshd")
-	u.until(time.Minute, func() error {
+	u.until(patience, func() error {
 		out, err := u.ssh(id, mine, "echo $SSH_CONNECTION; id -un; cat /proc/1/comm")
 		if err != nil {
 			return err
@@ -142,7 +141,7 @@ func TestSystemd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			u := user{T: t, dir: u.dir}
 			id := u.start(append(mounts, "--privileged", "--tmpfs", "/run", "systemd")...)
-			u.until(time.Minute, func() error { return u.booted(id) })
+			u.until(patience, func() error { return u.booted(id) })
 			if init := u.strata("exec", id, "cat", "/proc/1/comm"); init != "systemd" {
 				t.Errorf("the first process is %s", init)
 			}
@@ -184,7 +183,7 @@ func TestRunit(t *testing.T) {
 		t.Errorf("the first process is %s", init)
 	}
 	u.strata("exec", id, "sv", "kill", "/etc/service/clock")
-	u.until(time.Minute, func() error {
+	u.until(patience, func() error {
 		if u.curl(id, "80", "/") == first {
 			return errors.New("the service was not started again")
 		}
@@ -222,7 +221,7 @@ func TestRegistry(t *testing.T) {
 	}
 
 	u.crash(id)
-	u.until(time.Minute, func() error {
+	u.until(patience, func() error {
 		if n := u.strata("inspect", "--format", "{{.RestartCount}} {{.State.Status}}", id); n != "1 running" {
 			return errors.New("its restarts and state are " + n)
 		}

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/strata-build/strata/internal/testimage"
 )
@@ -82,7 +81,7 @@ func TestMariaDB(t *testing.T) {
 	}
 	const password = `it's a "secret"\`
 	id := u.start("-p", local("3306"), "-e", "MYSQL_ROOT_PASSWORD="+password, "mariadb")
-	u.until(time.Minute, func() error {
+	u.until(patience, func() error {
 		got := u.sql(id, password, "SELECT @@character_set_server, @@collation_server")
 		if got.stdout != "utf8mb3\tutf8mb3_unicode_ci\n" {
 			return fmt.Errorf("the database answers %v", got)
@@ -98,7 +97,7 @@ func TestMariaDB(t *testing.T) {
 	}
 	u.strata("stop", "--time", "30", id)
 	u.strata("start", id)
-	u.until(time.Minute, func() error {
+	u.until(patience, func() error {
 		if got := u.sql(id, password, "SELECT COUNT(*) FROM shop.t"); got.stdout != "1\n" {
 			return fmt.Errorf("after a restart it answers %v", got)
 		}

@@ -244,12 +244,15 @@ func (u user) curl(id, port, path string) string {
 	u.Helper()
 	url := "http://" + u.address(id, port) + path
 	var page string
-	u.until(time.Minute, func() (err error) {
+	u.until(patience, func() (err error) {
 		page, err = u.tool("curl", "-fsS", "--max-time", "10", url)
 		return err
 	})
 	return page
 }
+
+// patience is how long a server may take to start on a busy machine.
+const patience = 2 * time.Minute
 
 // until waits for a condition.
 func (u user) until(limit time.Duration, condition func() error) {
