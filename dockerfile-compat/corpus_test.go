@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -214,4 +215,33 @@ func TestOwn(t *testing.T) {
 	if tally.native*100 < tally.stages*90 {
 		t.Errorf("%d of %d stages are native", tally.native, tally.stages)
 	}
+}
+
+// BenchmarkThousand converts a thousand Dockerfiles of Go modules, or as many
+// as there are, and tells the time for a thousand.
+func BenchmarkThousand(b *testing.B) {
+	dir := b.TempDir()
+	var list []Request
+	for _, text := range moduleDockerfiles(b) {
+		req := Request{Filename: "Dockerfile", Text: []byte(text), Context: dir, Options: testOptions()}
+		if _, err := Compile(context.Background(), req); err == nil && len(list) < 1000 {
+			list = append(list, req)
+		}
+	}
+	n := 0
+	for b.Loop() {
+		var eg errgroup.Group
+		eg.SetLimit(runtime.GOMAXPROCS(0))
+		for _, req := range list {
+			eg.Go(func() error {
+				_, err := Convert(context.Background(), ConvertRequest{Request: req, Name: "app"})
+				return err
+			})
+		}
+		if err := eg.Wait(); err != nil {
+			b.Fatal(err)
+		}
+		n += len(list)
+	}
+	b.ReportMetric(b.Elapsed().Seconds()*1000/float64(n), "s/1000")
 }
