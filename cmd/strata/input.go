@@ -312,6 +312,7 @@ func (a *app) arguments(specs []string) map[string]string {
 		}
 		args[name] = value
 	}
+	a.addProxies(args)
 	// As docker does, so that image dates follow the environment's.
 	if _, given := args["SOURCE_DATE_EPOCH"]; !given && a.env["SOURCE_DATE_EPOCH"] != "" {
 		args["SOURCE_DATE_EPOCH"] = a.env["SOURCE_DATE_EPOCH"]
