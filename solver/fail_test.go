@@ -265,7 +265,7 @@ func TestHashErrorsAreReturned(t *testing.T) {
 		return nil
 	}
 	out, err := b.try(t.Context(), stack())
-	if err == nil || err.Error() != `mid: hash input "local://src": exit code 1` {
+	if err == nil || err.Error() != `mid: exit code 1` {
 		t.Fatalf("error %v", err)
 	}
 	if out.Results[0] == nil {

@@ -177,7 +177,9 @@ func (p *plan) contentKey(ctx context.Context, n *node, in []Result) (digest.Dig
 	for i := range in {
 		content, err := n.op.InputKey(ctx, i, in[i])
 		if err != nil {
-			return "", fmt.Errorf("hash input %q: %w", n.inputs[i].v.Name, err)
+			// Not wrapped: what the op cannot read, it says when it runs too,
+			// and whether it gets that far is no matter of the user's.
+			return "", err
 		}
 		if content == "" {
 			return "", nil

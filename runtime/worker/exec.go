@@ -101,7 +101,7 @@ func (o *execOp) Key(context.Context) (solver.Key, error) {
 // InputKey implements solver.Op. A read-only mount of one path counts with
 // what is below that path; everything else with the whole tree.
 func (o *execOp) InputKey(ctx context.Context, i int, in solver.Result) (digest.Digest, error) {
-	var selectors []string
+	var selected []*pb.Mount
 	for _, m := range o.op.Mounts {
 		if m.Input != int64(i) {
 			continue
@@ -110,17 +110,18 @@ func (o *execOp) InputKey(ctx context.Context, i int, in solver.Result) (digest.
 		if whole || !m.Readonly && m.Output != int64(pb.SkipOutput) || m.ContentCache == pb.MountContentCache_OFF {
 			return o.w.chainDigest(ctx, resultOf(in))
 		}
-		selectors = append(selectors, m.Selector)
+		selected = append(selected, m)
 	}
 	src, closeSource, err := o.w.source(ctx, resultOf(in))
 	if err != nil {
 		return "", err
 	}
 	parts := []string{"selection"}
-	for _, sel := range selectors {
-		d, err := fileop.Digest(ctx, src, &pb.FileActionCopy{Src: sel, Dest: "/", FollowSymlink: true, Mode: -1, Timestamp: -1})
+	for _, m := range selected {
+		d, err := fileop.Digest(ctx, src, &pb.FileActionCopy{Src: m.Selector, Dest: "/", FollowSymlink: true, Mode: -1, Timestamp: -1})
 		if err != nil {
-			return "", errors.Join(err, closeSource())
+			err = missing(err, o.v.Inputs[i], resultOf(in), m.Selector)
+			return "", errors.Join(fmt.Errorf("mount %s: %w", m.Dest, err), closeSource())
 		}
 		parts = append(parts, d.String())
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 
 	"github.com/strata-build/strata/runtime/executor"
+	"github.com/strata-build/strata/runtime/fileop"
 	"github.com/strata-build/strata/runtime/mount"
 	"github.com/strata-build/strata/runtime/network"
 	"github.com/strata-build/strata/runtime/rootfs"
@@ -112,6 +114,9 @@ func (r *execRun) sel(mt *mounted, root *rootfs.Root) error {
 		return nil
 	}
 	f, err := root.OpenPath(sel, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r.missing(mt.m, fmt.Errorf("%q: %w", sel, fileop.ErrNotFound))
+	}
 	if err != nil {
 		return fmt.Errorf("source %s: %w", sel, err)
 	}
@@ -123,6 +128,14 @@ func (r *execRun) sel(mt *mounted, root *rootfs.Root) error {
 	r.onClose(bound.Close)
 	mt.file = bound
 	return nil
+}
+
+// missing completes the error of a mount's source.
+func (r *execRun) missing(m *pb.Mount, err error) error {
+	if m.Input < 0 {
+		return err
+	}
+	return missing(err, r.v.Inputs[m.Input], resultOf(r.in[m.Input]), m.Selector)
 }
 
 // openSecret mounts a secret's value as a file.

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path"
-	"strings"
 	"sync"
 
 	"github.com/moby/buildkit/solver/pb"
@@ -82,33 +79,16 @@ func (o *fileOp) InputKey(ctx context.Context, i int, in solver.Result) (digest.
 	return keyOf(parts...), closeSource()
 }
 
-// missing says of what was not found where it was looked for, and whether an
-// ignore file hides it there.
+// missing completes the error of a copy.
 func (o *fileOp) missing(err error, cp *pb.FileActionCopy, input int64, in *Result) error {
-	if !errors.Is(err, fileop.ErrNotFound) || in.files == nil {
+	if in.files == nil {
 		return err
 	}
-	name, _ := strings.CutPrefix(o.v.Inputs[input].Vertex.Op.GetSource().GetIdentifier(), "local://")
-	place := "the build context"
-	if other, ok := strings.CutPrefix(name, "context:"); ok {
-		place = fmt.Sprintf("the context %q", other)
+	p := cp.Src
+	if len(cp.IncludePatterns) > 0 { // it is where the patterns begin
+		p = ""
 	}
-	dir := in.files.Dir()
-	if len(cp.IncludePatterns) == 0 && hidden(dir, cp.Src) {
-		return fmt.Errorf("%w in %s %s: it is there, and the ignore file hides it", err, place, dir)
-	}
-	return fmt.Errorf("%w in %s %s", err, place, dir)
-}
-
-// hidden tells whether a path that a selection does not have is there.
-func hidden(dir, p string) bool {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return false
-	}
-	defer root.Close()
-	_, err = root.Stat("." + path.Join("/", p))
-	return err == nil
+	return missing(err, o.v.Inputs[input], in, p)
 }
 
 // ownerInput is the input in whose passwd file a copy looks its owner up; -1
