@@ -64,6 +64,7 @@ func (s *Set) Run(ctx context.Context, req RunRequest) (Record, error) {
 		return rec, errors.Join(err, lock.Unlock())
 	}
 	ctx = context.WithoutCancel(ctx)
+	err = errors.Join(err, s.leaveExit(&rec))
 	if removeErr := s.remove(ctx, req.ID, true); removeErr != nil && !errors.Is(removeErr, ErrNotFound) {
 		return rec, errors.Join(err, removeErr, lock.Unlock())
 	}

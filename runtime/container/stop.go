@@ -211,29 +211,31 @@ func (s *Set) gone(ctx context.Context, id string) error {
 	return nil
 }
 
-// Wait waits until a container has ended, and returns how. One that is to be
-// removed then may be gone already: its exit code is what was seen last.
+// Wait waits until a container has ended, and returns how. One that is removed
+// then may be gone already.
 func (s *Set) Wait(ctx context.Context, id string) (Record, error) {
-	last, err := s.Get(id)
-	for err == nil && (last.State.Live() || s.held(id)) {
+	exit, err := s.openExit(id)
+	if err != nil {
+		return Record{}, err
+	}
+	if exit != nil {
+		defer exit.Close()
+	}
+	rec, err := s.Get(id)
+	for err == nil && rec.State.Status != Exited && (rec.State.Live() || s.held(id)) {
 		select {
 		case <-ctx.Done():
-			return last, context.Cause(ctx)
+			return rec, context.Cause(ctx)
 		case <-time.After(poll):
 		}
 		var now Record
-		if now, err = s.load(id); errors.Is(err, ErrNotFound) {
-			return last, nil
+		if now, err = s.Get(id); errors.Is(err, ErrNotFound) {
+			rec.State.ExitCode, err = readExit(exit)
+			return rec, err
 		}
-		last = now
-		if last.State.Status == Exited {
-			return last, err
-		}
+		rec = now
 	}
-	if err != nil {
-		return last, err
-	}
-	return s.Get(id)
+	return rec, err
 }
 
 // Freeze stops all processes of a running container; Thaw lets them go on.
