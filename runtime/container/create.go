@@ -124,10 +124,8 @@ func (s *Set) name(ctx context.Context, name string) (string, error) {
 		}
 		return name, s.free(ctx, name)
 	}
-	all, err := s.List(ctx)
-	return randomName(func(name string) bool {
-		return slices.ContainsFunc(all, func(rec Record) bool { return rec.Name == name })
-	}), err
+	names, err := s.names()
+	return randomName(func(name string) bool { return names[name] }), err
 }
 
 // make makes what belongs to a container; what it made before it failed goes.

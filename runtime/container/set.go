@@ -335,6 +335,11 @@ func (s *Set) Rename(ctx context.Context, id, name string) error {
 
 // free says whether a name can be given; the caller holds the names lock.
 func (s *Set) free(ctx context.Context, name string) error {
+	names, err := s.names()
+	if err != nil || !names[name] {
+		return err
+	}
+	// What was to be removed goes now, and its name with it.
 	all, err := s.List(ctx)
 	if err != nil {
 		return err
@@ -344,6 +349,22 @@ func (s *Set) free(ctx context.Context, name string) error {
 		return fmt.Errorf("%q: %w by container %s: remove it (`strata rm %s`), or choose another", name, ErrNameInUse, all[i].ShortID(), name)
 	}
 	return nil
+}
+
+// names are those in use, read without a look at what each container does.
+func (s *Set) names() (map[string]bool, error) {
+	names := map[string]bool{}
+	for entry, err := range s.e.Store.Records(engine.BucketContainers) {
+		if err != nil {
+			return nil, fmt.Errorf("list containers: %w", err)
+		}
+		var rec struct{ Name string }
+		if err := entry.Decode(&rec); err != nil {
+			return nil, fmt.Errorf("list containers: %s: %w", entry.Key, err)
+		}
+		names[rec.Name] = true
+	}
+	return names, nil
 }
 
 // makeDir makes a container's directory.
