@@ -55,6 +55,9 @@ func (s *Set) files(ctx context.Context, id string) (*files, error) {
 		if err = errors.Join(err, f.close()); !errors.Is(err, ErrRunning) {
 			return nil, err
 		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 	}
 }
 
