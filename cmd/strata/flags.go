@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"regexp"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -57,6 +58,9 @@ func (s *swapSize) String() string {
 // Type implements pflag.Value.
 func (*swapSize) Type() string { return "bytes" }
 
+// hostPattern is what a host may be called in /etc/hosts.
+var hostPattern = regexp.MustCompile(`^[a-zA-Z0-9_]([a-zA-Z0-9_.-]*[a-zA-Z0-9_])?$`)
+
 // parseHosts reads --add-host NAME:ADDRESS, with docker's [ADDRESS] and
 // NAME=ADDRESS.
 func parseHosts(specs []string) ([]llb.HostIP, error) {
@@ -67,7 +71,7 @@ func parseHosts(specs []string) ([]llb.HostIP, error) {
 			name, addr, ok = strings.Cut(spec, ":")
 		}
 		ip := net.ParseIP(strings.Trim(addr, "[]"))
-		if !ok || name == "" || ip == nil {
+		if !ok || !hostPattern.MatchString(name) || ip == nil {
 			return nil, misuse("--add-host %s: it is NAME:ADDRESS, such as db:10.0.0.7", spec)
 		}
 		hosts = append(hosts, llb.HostIP{Host: name, IP: ip})

@@ -99,6 +99,8 @@ func TestRefusedFlags(t *testing.T) {
 		"--security-opt=seccomp=" + noProfile: "no seccomp profile", "--security-opt=no-new-privileges=perhaps": "not true or false",
 		"--security-opt=systempaths=all": "is not known", "--security-opt=apparmor=docker-default": "is not known",
 		"--network=nosuch": "is not known", "--network=container:": "is not known", "--network=container": "is not known",
+		"--hostname=a b": "letters, digits", "--hostname=a\n1.2.3.4 b": "letters, digits", "--hostname=-a": "letters, digits", "--hostname=.": "letters, digits",
+		"--add-host=a\nb:1.2.3.4": "NAME:ADDRESS", "--add-host=a b:1.2.3.4": "NAME:ADDRESS", "--add-host=:1.2.3.4": "NAME:ADDRESS",
 		"--dns=example.org": "address of a nameserver", "--add-host=db": "NAME:ADDRESS", "--add-host=db:nowhere": "NAME:ADDRESS",
 		"-p=x": "is not a port", "-p=80:81:82:83": "address", "--pull=often": "missing, always or never", "--platform=a/b/c/d": "OS/ARCHITECTURE",
 		"--env=": `--env ""`, "-e==x": `--env "=x"`, "-l==x": "NAME=VALUE", "-w=tmp": "absolute path", "--stop-signal=NOSUCH": "is not known",
