@@ -45,6 +45,9 @@ func (l *lifter) lift(st *source) error {
 	img := l.images[st.index]
 	*img = schema.Image{Name: img.Name, Stages: img.Stages, Context: l.dir}
 	l.comment(img, st.comment)
+	if strings.Contains(strings.Join(l.file.raw[st.first-1:st.last], ""), "\x00") {
+		return at(st.Location[0].Start.Line, cannot("a NUL byte has no place in CUE"))
+	}
 	if err := l.base(img, st); err != nil {
 		return at(st.Location[0].Start.Line, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // TestProve: CUE that was changed differs from the Dockerfile, in the stage
@@ -90,7 +91,9 @@ func TestConvertRefuses(t *testing.T) {
 	}
 }
 
-// FuzzConvert: whatever BuildKit accepts converts, and nothing panics.
+// FuzzConvert: whatever BuildKit accepts converts, and nothing panics. What CUE
+// cannot hold, NUL and text that is no UTF-8, takes a Dockerfile which is a
+// file.
 func FuzzConvert(f *testing.F) {
 	for _, text := range []string{
 		"FROM alpine\nRUN a \\\n b\n", "ARG A=1\nFROM x:$A\nARG A\nENV B=${A:-c}\n", "FROM a\nCOPY <<EOF /x\n$a\nEOF\n",
@@ -102,6 +105,9 @@ func FuzzConvert(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		req := Request{Filename: "Dockerfile", Text: text, Context: dir, Options: testOptions()}
 		if _, err := Compile(context.Background(), req); err != nil || len(text) == 0 {
+			return
+		}
+		if !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0 {
 			return
 		}
 		if _, err := Convert(context.Background(), ConvertRequest{Request: req, Name: "app"}); err != nil {

@@ -232,6 +232,9 @@ func (f *dockerfile) write(b *strings.Builder, first, last int) {
 		lines = lines[1:]
 	}
 	for _, line := range lines {
+		if strings.HasPrefix(strings.TrimLeft(line, " \t"), "#") {
+			line = strings.ToValidUTF8(line, "\uFFFD") // a comment, which CUE has to hold
+		}
 		b.WriteString(line + "\n")
 	}
 }
