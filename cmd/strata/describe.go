@@ -34,6 +34,15 @@ func (a *app) vetCommand() *cobra.Command {
 			"rules, where a warning fails as in `docker build --check`.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.paths = args
+			src, err := o.locate()
+			if err != nil {
+				return err
+			}
+			for _, name := range []string{"target", "platform", "build-context"} {
+				if !src.dockerfile && cmd.Flags().Changed(name) {
+					return misuse("--%s is for Dockerfiles: all that the CUE has is checked", name)
+				}
+			}
 			return a.vet(cmd.Context(), &o)
 		},
 	}

@@ -178,6 +178,9 @@ type located struct {
 func (o *inputOptions) locate() (located, error) {
 	if o.file != "" {
 		if filepath.Ext(o.file) != ".cue" {
+			if len(o.paths) > 1 {
+				return located{}, misuse("a Dockerfile has one build context, and here are %q", o.paths)
+			}
 			return located{dockerfile: true}, nil
 		}
 		if len(o.paths) > 0 {
