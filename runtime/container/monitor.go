@@ -85,10 +85,7 @@ func (s *Set) takeOver(ctx context.Context, id string) (*store.Lock, error) {
 
 // run is the life of a container, restarts included.
 func (m *monitor) run(ctx context.Context) (Record, error) {
-	rec, err := m.set.update(ctx, m.id, func(rec *Record) error {
-		rec.State.StopRequested, rec.State.Restarts = false, 0
-		return nil
-	})
+	rec, err := m.fresh(ctx)
 	if err != nil {
 		return rec, err
 	}
@@ -110,6 +107,18 @@ func (m *monitor) run(ctx context.Context) (Record, error) {
 		}
 		backoff = min(2*backoff, lastBackoff)
 	}
+}
+
+// fresh forgets how the container ended the last time.
+func (m *monitor) fresh(ctx context.Context) (Record, error) {
+	rec, err := m.set.load(m.id)
+	if err != nil || !rec.State.StopRequested && rec.State.Restarts == 0 {
+		return rec, err
+	}
+	return m.set.update(ctx, m.id, func(rec *Record) error {
+		rec.State.StopRequested, rec.State.Restarts = false, 0
+		return nil
+	})
 }
 
 // restarts tells whether the policy starts the container again.
