@@ -153,13 +153,35 @@ func (x *extractor) parent(p string) (*rootfs.Dir, error) {
 	if err := x.forget(); err != nil {
 		return nil, err
 	}
-	chown := !x.set.single && x.opt.Owners != OwnersCaller
-	dir, err := x.root.MkdirAllDir(p, rootfs.MkdirOptions{Mode: 0o755, Chown: chown})
+	dir, err := x.root.OpenDir(p)
+	if errors.Is(err, fs.ErrNotExist) {
+		dir, err = x.mkdirAll(p)
+	}
 	if err != nil {
 		return nil, err
 	}
 	x.last, x.lastPath = dir, p
 	return dir, nil
+}
+
+// mkdirAll makes a directory with its parents. As in BuildKit, none is made
+// where a symlink leads.
+func (x *extractor) mkdirAll(p string) (*rootfs.Dir, error) {
+	for q := p; q != "/"; q = path.Dir(q) {
+		st, err := x.root.Lstat(q)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK {
+			_, err = x.root.Stat(q)
+		}
+		if err != nil {
+			return nil, err
+		}
+		break
+	}
+	chown := !x.set.single && x.opt.Owners != OwnersCaller
+	return x.root.MkdirAllDir(p, rootfs.MkdirOptions{Mode: 0o755, Chown: chown})
 }
 
 // clear removes what an entry replaces; a directory is merged with one that is
