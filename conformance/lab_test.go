@@ -210,6 +210,8 @@ func serveFile(w http.ResponseWriter, r *http.Request, root, name string) {
 	switch first {
 	case "redirect": // to the file of the rest
 		http.Redirect(w, r, strings.TrimSuffix(r.URL.Path, name)+rest, http.StatusFound)
+	case "loop": // to itself
+		http.Redirect(w, r, r.URL.Path, http.StatusFound)
 	case "named": // with a name of its own
 		w.Header().Set("Content-Disposition", `attachment; filename="given.txt"`)
 		http.ServeFile(w, r, filepath.Join(root, rest))
