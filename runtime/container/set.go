@@ -87,21 +87,23 @@ func (s *Set) load(id string) (Record, error) {
 func (s *Set) Get(id string) (Record, error) {
 	rec, err := s.load(id)
 	if err == nil {
-		s.settle(&rec)
+		err = s.settle(&rec)
 	}
 	return rec, err
 }
 
 // settle corrects the state of a container whose monitor died. The monitor
 // wrote the record while it held the run lock, so a record read before the
-// lock was seen free may just be old: it is read again.
-func (s *Set) settle(rec *Record) {
+// lock was seen free may just be old: it is read again, and may be gone.
+func (s *Set) settle(rec *Record) error {
 	if !rec.State.Live() || s.held(rec.ID) {
-		return
+		return nil
 	}
-	if now, err := s.load(rec.ID); err == nil {
-		*rec = now
+	now, err := s.load(rec.ID)
+	if err != nil {
+		return err
 	}
+	*rec = now
 	if rec.State.Live() && !s.held(rec.ID) {
 		rec.State = State{
 			Status: Exited, ExitCode: killedCode, StartedAt: rec.State.StartedAt, FinishedAt: rec.State.FinishedAt,
@@ -109,6 +111,7 @@ func (s *Set) settle(rec *Record) {
 			Error: "its monitor process was killed, and the container with it",
 		}
 	}
+	return nil
 }
 
 // killedCode is the exit code of what SIGKILL has ended.
@@ -131,7 +134,12 @@ func (s *Set) List(ctx context.Context) ([]Record, error) {
 		if err := entry.Decode(&rec); err != nil {
 			return nil, fmt.Errorf("list containers: %s: %w", entry.Key, err)
 		}
-		s.settle(&rec)
+		switch err := s.settle(&rec); {
+		case errors.Is(err, ErrNotFound):
+			continue // since it was listed
+		case err != nil:
+			return nil, err
+		}
 		if s.abandoned(&rec) {
 			if err := s.Remove(ctx, rec.ID, RemoveOptions{Volumes: true}); err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrRunning) {
 				return nil, err
