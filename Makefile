@@ -35,4 +35,4 @@ lint: ## golangci-lint, where it is installed
 	golangci-lint run
 
 clean: ## remove what this Makefile made
-	rm -rf bin
+	rm -rf bin .cache/peers .cache/conformance
