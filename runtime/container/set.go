@@ -381,5 +381,16 @@ func (s *Set) makeDir(id string) error {
 	if err != nil {
 		return err
 	}
-	return s.e.Store.Explain(os.Mkdir(dir, 0o700))
+	return s.own(engine.ContainerPrefix, id, func() error { return os.Mkdir(dir, 0o700) })
+}
+
+// own makes a directory that a collection leaves alone as long as this process
+// lives: the record that refers to it comes later.
+func (s *Set) own(prefix, id string, mkdir func() error) error {
+	return s.e.Store.Acquire(func() error {
+		if err := s.e.Store.LeaseMade(store.Ref(prefix + id)); err != nil {
+			return err
+		}
+		return s.e.Store.Explain(mkdir())
+	})
 }

@@ -104,8 +104,8 @@ func (s *Set) makeVolume(ctx context.Context, like Volume) (made bool, err error
 		if err != nil {
 			return err
 		}
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return s.e.Store.Explain(err)
+		if err := s.own(engine.VolumePrefix, v.Name, func() error { return os.MkdirAll(dir, 0o755) }); err != nil {
+			return err
 		}
 		v.Created, made = time.Now().UTC(), true
 		return s.putVolume(*v)
