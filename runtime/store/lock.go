@@ -89,6 +89,8 @@ func locked(f *os.File) (*Lock, error) {
 
 // Holder says who holds a lock.
 type Holder struct {
+	// PID is 0 of a process that has not said who it is: it has just taken the
+	// lock, or the disk was full.
 	PID int
 	// Command is the program's name, if the process can be seen from here.
 	Command string
@@ -97,6 +99,8 @@ type Holder struct {
 // String returns the holder as it stands in a message.
 func (h Holder) String() string {
 	switch {
+	case h.PID == 0:
+		return "another process"
 	case h.PID == os.Getpid():
 		return "this process"
 	case h.Command != "":
@@ -105,8 +109,8 @@ func (h Holder) String() string {
 	return fmt.Sprintf("process %d", h.PID)
 }
 
-// Holder returns who holds the lock called name, for a message: by the time
-// it is shown the lock may be free.
+// Holder returns who holds the lock called name, and whether anybody does: by
+// the time that is looked at the lock may be free.
 func (s *Store) Holder(name string) (Holder, bool) {
 	f, err := os.Open(s.lockPath(name))
 	if err != nil {
@@ -120,7 +124,7 @@ func (s *Store) Holder(name string) (Holder, bool) {
 	n, _ := f.ReadAt(buf, 0)
 	pid, err := strconv.Atoi(strings.TrimSpace(string(buf[:n])))
 	if err != nil {
-		return Holder{}, false
+		return Holder{}, true
 	}
 	comm, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm"))
 	return Holder{PID: pid, Command: strings.TrimSpace(string(comm))}, true

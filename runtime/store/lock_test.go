@@ -69,6 +69,19 @@ func TestTryLock(t *testing.T) {
 	}
 }
 
+// A lock is held whether or not its holder could write down who it is, as on a
+// full disk: containers are known to run by it.
+func TestHolderWithoutName(t *testing.T) {
+	s := newStore(t)
+	l, err := s.Lock(context.Background(), "name")
+	must(t, err)
+	must(t, os.Truncate(store.LockPath(s, "name"), 0))
+	if h, ok := s.Holder("name"); !ok || h.String() != "another process" {
+		t.Errorf("the holder is %q, %v", h, ok)
+	}
+	must(t, l.Unlock())
+}
+
 func TestLockCancelled(t *testing.T) {
 	s := newStore(t)
 	held, err := s.Lock(context.Background(), "name")
