@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -449,5 +450,27 @@ func BenchmarkGroup(b *testing.B) {
 		if err := g.Delete(b.Context()); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// slowLayout is a group whose processes never stand still.
+type slowLayout struct {
+	layout
+	asked []bool
+}
+
+func (s *slowLayout) freeze(on bool) error { s.asked = append(s.asked, on); return nil }
+
+func (s *slowLayout) frozen() (bool, error) { return false, nil }
+
+// Who gives up freezing a group, as by an interrupt, does not leave it frozen
+// later on: nobody would know.
+func TestFreezeGivenUp(t *testing.T) {
+	slow := &slowLayout{}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := (&Group{layout: slow}).Freeze(ctx)
+	if !errors.Is(err, context.Canceled) || !slices.Equal(slow.asked, []bool{true, false}) {
+		t.Errorf("%v after %v, want it canceled and taken back", err, slow.asked)
 	}
 }

@@ -179,19 +179,31 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// Freeze stops all processes of the group, and returns when they stand.
-func (g *Group) Freeze(ctx context.Context) error { return g.setFrozen(ctx, true) }
-
-// Thaw lets them go on.
-func (g *Group) Thaw(ctx context.Context) error { return g.setFrozen(ctx, false) }
-
-func (g *Group) setFrozen(ctx context.Context, on bool) error {
-	if err := g.layout.freeze(on); err != nil {
+// Freeze stops all processes of the group, and returns when they stand. Where
+// they do not in time, or ctx ends before, they go on.
+func (g *Group) Freeze(ctx context.Context) error {
+	if err := g.layout.freeze(true); err != nil {
 		return err
 	}
+	if err := g.reach(ctx, true); err != nil {
+		return errors.Join(err, g.layout.freeze(false))
+	}
+	return nil
+}
+
+// Thaw lets them go on.
+func (g *Group) Thaw(ctx context.Context) error {
+	if err := g.layout.freeze(false); err != nil {
+		return err
+	}
+	return g.reach(ctx, false)
+}
+
+// reach waits until all processes stand, or go on.
+func (g *Group) reach(ctx context.Context, frozen bool) error {
 	return poll(ctx, "freeze control group", func() (bool, error) {
 		now, err := g.layout.frozen()
-		return now == on, err
+		return now == frozen, err
 	})
 }
 
