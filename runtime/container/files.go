@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/strata-build/strata/internal/undo"
 	"github.com/strata-build/strata/runtime/mount"
 	"github.com/strata-build/strata/runtime/rootfs"
 )
@@ -18,17 +19,11 @@ import (
 // starts the container while that of a stopped one is open.
 type files struct {
 	*rootfs.Root
-	releases []func() error
+	undo undo.Stack
 }
 
 // close releases the file system.
-func (f *files) close() error {
-	var errs []error
-	for i := len(f.releases) - 1; i >= 0; i-- {
-		errs = append(errs, f.releases[i]())
-	}
-	return errors.Join(errs...)
-}
+func (f *files) close() error { return f.undo.Close() }
 
 // files opens the file system of a container: as its first process sees it, or
 // as it would if it was started, but for what is in memory only. It waits for
@@ -71,7 +66,7 @@ func (s *Set) runningFiles(rec *Record) (*files, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &files{root, []func() error{root.Close}}, nil
+	return &files{root, undo.Stack{root.Close}}, nil
 }
 
 // stoppedFiles mounts what the container stands on; ErrRunning when somebody
@@ -86,7 +81,7 @@ func (s *Set) stoppedFiles(ctx context.Context, id string, f *files) error {
 	if errors.Is(err, ErrNotFound) {
 		return errors.Join(err, lock.Remove())
 	}
-	f.releases = append(f.releases, lock.Unlock)
+	f.undo.Add(lock.Unlock)
 	if err != nil {
 		return err
 	}
@@ -102,15 +97,15 @@ func (s *Set) stoppedFiles(ctx context.Context, id string, f *files) error {
 	if err != nil {
 		return fmt.Errorf("mount the root file system: %w", err)
 	}
-	f.releases = append(f.releases, m.Close)
+	f.undo.Add(m.Close)
 	v, err := s.view(ctx, &rec, m)
 	if err != nil {
 		return err
 	}
-	f.releases = append(f.releases, v.close)
+	f.undo.Add(v.close)
 	f.Root, err = rootfs.Open(v.root)
 	if err == nil {
-		f.releases = append(f.releases, f.Root.Close)
+		f.undo.Add(f.Root.Close)
 	}
 	return err
 }

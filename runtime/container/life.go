@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/strata-build/strata/internal/undo"
 	"github.com/strata-build/strata/runtime/cgroup"
 	"github.com/strata-build/strata/runtime/executor"
 	"github.com/strata-build/strata/runtime/network"
@@ -22,29 +24,19 @@ import (
 // life is one run of a container's first process, with all that is undone when
 // it has ended.
 type life struct {
-	m        *monitor
-	rec      Record
-	exec     *executor.Executor
-	root     *rootfs.Root
-	network  *network.Namespace
-	spec     *executor.Spec
-	log      *logFile
-	streams  []*stream
-	hungUp   chan struct{} // closed when nobody looks at the terminal any more
-	process  *executor.Process
-	ports    []network.Port
-	cancel   context.CancelFunc
-	releases []func() error
-}
-
-func (l *life) onClose(fn func() error) { l.releases = append(l.releases, fn) }
-
-func (l *life) close() error {
-	var errs []error
-	for _, fn := range slices.Backward(l.releases) {
-		errs = append(errs, fn())
-	}
-	return errors.Join(errs...)
+	m       *monitor
+	rec     Record
+	exec    *executor.Executor
+	root    *rootfs.Root
+	network *network.Namespace
+	spec    *executor.Spec
+	log     *logFile
+	streams []*stream
+	hungUp  chan struct{} // closed when nobody looks at the terminal any more
+	process *executor.Process
+	ports   []network.Port
+	cancel  context.CancelFunc
+	undo    undo.Stack
 }
 
 // start starts the container's first process.
@@ -55,7 +47,7 @@ func (m *monitor) start(ctx context.Context) (*life, error) {
 	}
 	l := &life{m: m, rec: rec, hungUp: make(chan struct{})}
 	if err := l.start(ctx); err != nil {
-		return nil, errors.Join(err, l.close())
+		return nil, errors.Join(err, l.undo.Close())
 	}
 	return l, nil
 }
@@ -100,11 +92,11 @@ func (l *life) tree(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("mount the root file system: %w", err)
 	}
-	l.onClose(f.Close)
+	l.undo.Add(f.Close)
 	if l.root, err = rootfs.Open(f); err != nil {
 		return err
 	}
-	l.onClose(l.root.Close)
+	l.undo.Add(l.root.Close)
 	return nil
 }
 
@@ -188,7 +180,7 @@ func environment(c *Config, home string) []string {
 	if c.Terminal {
 		defaults = append(defaults, "TERM=xterm")
 	}
-	return mergeEnv(defaults, []string{"HOME=" + orElse(home, "/")}, c.Env)
+	return mergeEnv(defaults, []string{"HOME=" + cmp.Or(home, "/")}, c.Env)
 }
 
 // limit makes the container's control group.
@@ -221,7 +213,7 @@ func (l *life) limit(ctx context.Context) error {
 		return err
 	}
 	l.spec.Cgroup = g
-	l.onClose(func() error { return errors.Join(g.Delete(context.WithoutCancel(ctx)), g.Close()) })
+	l.undo.Add(func() error { return errors.Join(g.Delete(context.WithoutCancel(ctx)), g.Close()) })
 	return nil
 }
 
@@ -248,7 +240,7 @@ func (l *life) io(context.Context) error {
 		return err
 	}
 	l.log = log
-	l.onClose(log.f.Close)
+	l.undo.Add(log.f.Close)
 	out := &stream{log: log, name: "stdout", onward: l.m.req.IO.Stdout}
 	errs := &stream{log: log, name: "stderr", onward: l.m.req.IO.Stderr}
 	l.streams = []*stream{out, errs}
@@ -273,7 +265,7 @@ func (l *life) io(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("create pipe: %w", err)
 	}
-	l.onClose(func() error { return errors.Join(r.Close(), w.Close()) })
+	l.undo.Add(func() error { return errors.Join(r.Close(), w.Close()) })
 	l.spec.Stdin = r
 	if l.rec.Config.Terminal {
 		l.spec.Stdin = nil
@@ -361,7 +353,7 @@ func (l *life) wait(ctx context.Context) (executor.Status, error) {
 	l.cancel()
 	errs := []error{withoutGone(err)}
 	l.endStreams(ctx)
-	return status, errors.Join(append(errs, l.close())...)
+	return status, errors.Join(append(errs, l.undo.Close())...)
 }
 
 // endStreams logs what is left of lines. A container whose output nobody reads

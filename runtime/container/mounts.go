@@ -27,7 +27,7 @@ func (l *life) mounts(ctx context.Context) error {
 }
 
 func (l *life) mount(m executor.Mount) {
-	l.onClose(m.Source.Close)
+	l.undo.Add(m.Source.Close)
 	l.spec.Mounts = append(l.spec.Mounts, m)
 }
 
@@ -99,7 +99,7 @@ func (l *life) connect(ctx context.Context) error {
 	if l.network, err = provider.Namespace(ctx, mode); err != nil {
 		return err
 	}
-	l.onClose(l.network.Close)
+	l.undo.Add(l.network.Close)
 	l.use(l.network)
 	if err := l.publish(ctx); err != nil {
 		return err
@@ -139,7 +139,7 @@ func (l *life) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.onClose(published.Close)
+	l.undo.Add(published.Close)
 	l.ports = published.Ports()
 	return nil
 }
@@ -163,7 +163,7 @@ func (l *life) join(ctx context.Context) error {
 	if l.network, err = provider.Join(other.State.PID); err != nil {
 		return fmt.Errorf("network of container %s: %w", other.Name, err)
 	}
-	l.onClose(l.network.Close)
+	l.undo.Add(l.network.Close)
 	if err := other.target().Check(); err != nil {
 		return fmt.Errorf("network of container %s: %w", other.Name, err)
 	}

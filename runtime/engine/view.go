@@ -9,6 +9,7 @@ import (
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/strata-build/strata/internal/undo"
 	"github.com/strata-build/strata/runtime/image"
 	"github.com/strata-build/strata/runtime/rootfs"
 )
@@ -20,7 +21,7 @@ type View struct {
 	// Root is where the tree begins. What is in it is the image's, and hostile.
 	Root *rootfs.Root
 
-	releases []func() error
+	undo undo.Stack
 }
 
 // View opens the tree of an image of the store. platform chooses from an image
@@ -37,7 +38,7 @@ func (e *Engine) View(ctx context.Context, ref string, platform *ocispec.Platfor
 	if err != nil {
 		return nil, err
 	}
-	v.onClose(lease.Close)
+	v.undo.Add(lease.Close)
 	if v.Image, err = e.Images.Resolve(ctx, ref); err != nil {
 		return nil, err
 	}
@@ -61,27 +62,18 @@ func (v *View) open(ctx context.Context, e *Engine) error {
 	if err != nil {
 		return fmt.Errorf("view image: %w", err)
 	}
-	v.onClose(func() error { return e.Snapshots.Remove(context.WithoutCancel(ctx), key) })
+	v.undo.Add(func() error { return e.Snapshots.Remove(context.WithoutCancel(ctx), key) })
 	f, err := tree.Open()
 	if err != nil {
 		return err
 	}
-	v.onClose(f.Close)
+	v.undo.Add(f.Close)
 	if v.Root, err = rootfs.Open(f); err != nil {
 		return err
 	}
-	v.onClose(v.Root.Close)
+	v.undo.Add(v.Root.Close)
 	return nil
 }
 
-func (v *View) onClose(fn func() error) { v.releases = append(v.releases, fn) }
-
 // Close releases the tree.
-func (v *View) Close() error {
-	var errs []error
-	for i := len(v.releases) - 1; i >= 0; i-- {
-		errs = append(errs, v.releases[i]())
-	}
-	v.releases = nil
-	return errors.Join(errs...)
-}
+func (v *View) Close() error { return v.undo.Close() }

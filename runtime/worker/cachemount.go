@@ -62,7 +62,7 @@ func (r *execRun) openCache(ctx context.Context, mt *mounted) error {
 		if err != nil {
 			return fmt.Errorf("wait for cache %q: %w", id, err)
 		}
-		r.onClose(lock.Unlock)
+		r.undo.Add(lock.Unlock)
 	case pb.CacheSharingOpt_PRIVATE:
 		if name, err = r.privateCache(name); err != nil {
 			return err
@@ -83,7 +83,7 @@ func (r *execRun) privateCache(name string) (string, error) {
 			return "", err
 		}
 		if ok {
-			r.onClose(lock.Unlock)
+			r.undo.Add(lock.Unlock)
 			return candidate, nil
 		}
 	}
@@ -99,7 +99,7 @@ func (r *execRun) mountCache(ctx context.Context, mt *mounted, c CacheMount, fro
 	if mt.file, err = mount.Bind(dir, mount.BindOptions{ReadOnly: mt.readonly}); err != nil {
 		return fmt.Errorf("cache %q: %w", c.ID, err)
 	}
-	r.onClose(mt.file.Close)
+	r.undo.Add(mt.file.Close)
 	return nil
 }
 

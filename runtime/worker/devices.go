@@ -78,7 +78,7 @@ func (r *execRun) addDeviceMount(spec *executor.Spec, m cdi.Mount) error {
 	if err != nil {
 		return err
 	}
-	r.onClose(bound.Close)
+	r.undo.Add(bound.Close)
 	spec.Mounts = append(spec.Mounts, executor.Mount{Target: m.Target, Source: bound, ReadOnly: m.ReadOnly})
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/strata-build/strata/internal/undo"
 	"github.com/strata-build/strata/runtime/cdi"
 	"github.com/strata-build/strata/runtime/cgroup"
 	"github.com/strata-build/strata/runtime/executor"
@@ -134,7 +135,7 @@ func (o *execOp) Run(ctx context.Context, in []solver.Result, p solver.Progress)
 		return nil, err
 	}
 	run := &execRun{execOp: o, in: in, progress: p}
-	defer func() { err = errors.Join(err, run.close()) }()
+	defer func() { err = errors.Join(err, run.undo.Close()) }()
 	if err := run.mount(ctx); err != nil {
 		return nil, err
 	}
@@ -176,11 +177,11 @@ type execRun struct {
 	in       []solver.Result
 	progress solver.Progress
 
-	root     *mounted
-	mounts   []*mounted
-	env      []string
-	network  *network.Namespace
-	releases []func() error // run last to first
+	root    *mounted
+	mounts  []*mounted
+	env     []string
+	network *network.Namespace
+	undo    undo.Stack
 }
 
 // mounted is one mount of the op with what backs it.
@@ -191,17 +192,6 @@ type mounted struct {
 	layers []string // the layers that active stands on
 	// readonly refuses writes.
 	readonly bool
-}
-
-// onClose registers what is undone when the run has ended.
-func (r *execRun) onClose(fn func() error) { r.releases = append(r.releases, fn) }
-
-func (r *execRun) close() error {
-	var errs []error
-	for _, fn := range slices.Backward(r.releases) {
-		errs = append(errs, fn())
-	}
-	return errors.Join(errs...)
 }
 
 // execute runs the command and judges its exit code.
@@ -405,7 +395,7 @@ func (r *execRun) limit(ctx context.Context, spec *executor.Spec) error {
 		return err
 	}
 	spec.Cgroup = g
-	r.onClose(func() error { return errors.Join(g.Delete(context.WithoutCancel(ctx)), g.Close()) })
+	r.undo.Add(func() error { return errors.Join(g.Delete(context.WithoutCancel(ctx)), g.Close()) })
 	return nil
 }
 

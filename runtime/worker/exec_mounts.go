@@ -68,7 +68,7 @@ func (r *execRun) open(ctx context.Context, m *pb.Mount) (*mounted, error) {
 		return nil, err
 	}
 	if m.MountType == pb.MountType_TMPFS {
-		r.onClose(mt.file.Close)
+		r.undo.Add(mt.file.Close)
 	}
 	return mt, nil
 }
@@ -89,7 +89,7 @@ func (r *execRun) openBind(ctx context.Context, mt *mounted) error {
 		if err != nil {
 			return err
 		}
-		r.onClose(v.close)
+		r.undo.Add(v.close)
 		mt.file = v.file
 		return r.sel(mt, v.root)
 	}
@@ -98,7 +98,7 @@ func (r *execRun) openBind(ctx context.Context, mt *mounted) error {
 		return err
 	}
 	mt.active, mt.file = a, a.file
-	r.onClose(func() error {
+	r.undo.Add(func() error {
 		if mt.active == nil { // committed
 			return nil
 		}
@@ -125,7 +125,7 @@ func (r *execRun) sel(mt *mounted, root *rootfs.Root) error {
 	if err != nil {
 		return err
 	}
-	r.onClose(bound.Close)
+	r.undo.Add(bound.Close)
 	mt.file = bound
 	return nil
 }
@@ -157,7 +157,7 @@ func (r *execRun) openSecret(ctx context.Context, mt *mounted) (*mounted, error)
 	if err != nil {
 		return nil, fmt.Errorf("secret %q: %w", opt.ID, err)
 	}
-	r.onClose(mt.file.Close)
+	r.undo.Add(mt.file.Close)
 	return mt, nil
 }
 
@@ -186,7 +186,7 @@ func (r *execRun) connect(ctx context.Context, spec *executor.Spec) error {
 		if err != nil {
 			return fmt.Errorf("make %s: %w", file.name, err)
 		}
-		r.onClose(f.Close)
+		r.undo.Add(f.Close)
 		spec.Mounts = append(spec.Mounts, executor.Mount{Target: file.name, Source: f, ReadOnly: true})
 	}
 	return nil
@@ -201,12 +201,12 @@ func (r *execRun) acquire(ctx context.Context, mode network.Mode) (err error) {
 	}
 	if r.op.Security == pb.SecurityMode_INSECURE {
 		if r.network, err = provider.Namespace(ctx, mode); err == nil {
-			r.onClose(r.network.Close)
+			r.undo.Add(r.network.Close)
 		}
 		return err
 	}
 	if r.network, err = provider.Acquire(ctx, mode); err == nil {
-		r.onClose(func() error { provider.Release(r.network); return nil })
+		r.undo.Add(func() error { provider.Release(r.network); return nil })
 	}
 	return err
 }

@@ -37,7 +37,7 @@ func (r *execRun) openAgent(ctx context.Context, mt *mounted) (*mounted, error) 
 	if err != nil {
 		return nil, err
 	}
-	r.onClose(func() error { return os.RemoveAll(dir) })
+	r.undo.Add(func() error { return os.RemoveAll(dir) })
 	name := filepath.Join(dir, "agent.sock")
 	if err := r.serveAgent(ctx, id, name); err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func (r *execRun) bindFile(mt *mounted, name string) error {
 	if mt.file, err = mount.Bind(f, mount.BindOptions{}); err != nil {
 		return err
 	}
-	r.onClose(mt.file.Close)
+	r.undo.Add(mt.file.Close)
 	return nil
 }
 
@@ -67,7 +67,7 @@ func (r *execRun) bindFile(mt *mounted, name string) error {
 func (r *execRun) serveAgent(ctx context.Context, id, name string) error {
 	stop, err := listenAgent(ctx, r.w.opt.Agents, id, name)
 	if err == nil {
-		r.onClose(stop)
+		r.undo.Add(stop)
 	}
 	return err
 }
