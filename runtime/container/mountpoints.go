@@ -75,8 +75,8 @@ func layerOf(points []point) string {
 func (s *Set) mountPoints(ctx context.Context, mounts []Mount) (string, error) {
 	points := pointsOf(mounts)
 	id := layerOf(points)
-	if s.e.Layers.Have(id) {
-		return id, s.e.Store.LeaseMade(snapshot.Ref(id))
+	if there, err := s.e.Layers.Hold(id); there || err != nil {
+		return id, err
 	}
 	key := "container mount points " + newID()
 	dir, err := s.e.Snapshots.NewLayer(ctx, key)
@@ -86,7 +86,11 @@ func (s *Set) mountPoints(ctx context.Context, mounts []Mount) (string, error) {
 	if err := makePoints(dir, append(standardPoints(), points...)); err != nil {
 		return "", errors.Join(s.e.Store.Explain(err), s.e.Snapshots.Remove(ctx, key))
 	}
-	if err := s.e.Snapshots.Commit(ctx, id, key); err != nil && !errors.Is(err, snapshot.ErrExists) {
+	err = s.e.Snapshots.Commit(ctx, id, key)
+	if errors.Is(err, snapshot.ErrExists) { // another process was faster
+		_, err = s.e.Layers.Hold(id)
+	}
+	if err != nil {
 		return "", fmt.Errorf("make mount points: %w", err)
 	}
 	return id, nil

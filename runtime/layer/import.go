@@ -146,7 +146,7 @@ func (s *Store) imported(req *ImportRequest, below *[]string) (string, error) {
 	} else if known, err := s.store.GetRecord(Bucket, lowerKey(req.DiffID), nil); known || err != nil {
 		return "", cmp.Or(err, errNeedsLower)
 	}
-	found, err := s.hold(func() bool { return s.Have(id) }, snapshot.Ref(id))
+	found, err := s.Hold(id)
 	if !found || err != nil {
 		return "", err
 	}
@@ -191,7 +191,7 @@ type unpackedLayer struct {
 func (u *unpackedLayer) commit(ctx context.Context, req *ImportRequest, id string) (string, error) {
 	err := u.s.snaps.Commit(ctx, id, u.key)
 	if errors.Is(err, snapshot.ErrExists) {
-		_, err = u.s.hold(func() bool { return u.s.Have(id) }, snapshot.Ref(id))
+		_, err = u.s.Hold(id)
 	}
 	if err != nil {
 		return "", fmt.Errorf("commit layer %s: %w", req.Desc.Digest, err)

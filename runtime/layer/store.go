@@ -157,6 +157,12 @@ func (s *Store) hold(there func() bool, refs ...store.Ref) (bool, error) {
 	return found, nil
 }
 
+// Hold keeps a layer from collection while this process lives, if it is
+// unpacked.
+func (s *Store) Hold(id string) (bool, error) {
+	return s.hold(func() bool { return s.Have(id) }, snapshot.Ref(id))
+}
+
 // holdBlob keeps a blob, if it is in the store.
 func (s *Store) holdBlob(desc ocispec.Descriptor) (bool, error) {
 	return s.hold(func() bool {
