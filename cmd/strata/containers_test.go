@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -33,7 +34,7 @@ const (
 )
 
 // containerKind is who this process is.
-func containerKind() string { return orElse(os.Getenv(kindVariable), asRoot) }
+func containerKind() string { return cmp.Or(os.Getenv(kindVariable), asRoot) }
 
 // containerProgram is the directory of the real program: the first process of
 // `run --init` has to be static, which a test program need not be.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,7 +56,7 @@ func (a *app) besideOf(ctx context.Context, names []string) (beside string, err 
 			if beside != "" && other != "" && other != beside {
 				return errors.New("these share the networks of different containers: start them one after the other")
 			}
-			beside = orElse(beside, other)
+			beside = cmp.Or(beside, other)
 		}
 		return nil
 	})

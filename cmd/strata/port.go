@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -44,7 +45,7 @@ func (a *app) onePort(rec *container.Record, spec string) error {
 	number, protocol, _ := strings.Cut(spec, "/")
 	found := false
 	for _, p := range rec.State.Ports {
-		if strconv.Itoa(int(p.ContainerPort)) != number || p.Protocol != orElse(protocol, "tcp") {
+		if strconv.Itoa(int(p.ContainerPort)) != number || p.Protocol != cmp.Or(protocol, "tcp") {
 			continue
 		}
 		found = true

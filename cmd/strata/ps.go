@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -138,7 +139,7 @@ func describeRow(rec *container.Record, whole bool) containerRow {
 	}
 	var mounts, labels []string
 	for _, m := range rec.Config.Mounts {
-		name := orElse(m.Source, string(m.Type))
+		name := cmp.Or(m.Source, string(m.Type))
 		if !whole {
 			name = ellipsis(name, 15)
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -364,7 +365,7 @@ func (o *containerFlags) readLife(_ *app, req *container.Request) error {
 			return misuse("--restart %s: only on-failure takes a number", o.restart)
 		}
 	case container.RestartOnFailure:
-		n, err := strconv.Atoi(orElse(most, "0"))
+		n, err := strconv.Atoi(cmp.Or(most, "0"))
 		if err != nil || n < 0 {
 			return misuse("--restart %s: %q is no number of restarts", o.restart, most)
 		}
@@ -409,13 +410,6 @@ func (o *containerFlags) readHealth(req *container.Request) error {
 	}
 	req.Health = &health
 	return nil
-}
-
-func orElse(value, other string) string {
-	if value == "" {
-		return other
-	}
-	return value
 }
 
 // engineErrors gives mistakes in the flags of a command docker's code for

@@ -8,6 +8,7 @@
 package cdi
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -151,11 +152,7 @@ func either(own, all map[string]string, name string) string {
 func (d *Device) add(e edits) {
 	d.Env = append(d.Env, e.Env...)
 	for _, n := range e.DeviceNodes {
-		source := n.HostPath
-		if source == "" {
-			source = n.Path
-		}
-		d.Nodes = append(d.Nodes, Node{Source: source, Target: n.Path})
+		d.Nodes = append(d.Nodes, Node{Source: cmp.Or(n.HostPath, n.Path), Target: n.Path})
 	}
 	for _, m := range e.Mounts {
 		d.Mounts = append(d.Mounts, Mount{Source: m.HostPath, Target: m.ContainerPath, ReadOnly: slices.Contains(m.Options, "ro")})

@@ -1,10 +1,12 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -181,16 +183,16 @@ func (c *Config) combine(req *Request, m image.Manifest) error {
 		return fmt.Errorf("%s: %w", req.Image, ErrNoCommand)
 	}
 	c.Env = mergeEnv(of.Env, req.Config.Env)
-	c.Workdir = orElse(c.Workdir, of.WorkingDir)
-	c.User = orElse(c.User, of.User)
-	c.StopSignal = orElse(c.StopSignal, of.StopSignal)
+	c.Workdir = cmp.Or(c.Workdir, of.WorkingDir)
+	c.User = cmp.Or(c.User, of.User)
+	c.StopSignal = cmp.Or(c.StopSignal, of.StopSignal)
 	c.Labels = mergeLabels(of.Labels, req.Config.Labels)
 	c.Health = combineHealth(of.Healthcheck, req)
 	c.Mounts = inOrder(withVolumes(c.Mounts, of.Volumes))
 	if !req.PublishAll {
 		return nil
 	}
-	ports, err := network.ParseExposed(keys(of.ExposedPorts))
+	ports, err := network.ParseExposed(slices.Sorted(maps.Keys(of.ExposedPorts)))
 	c.Network.Ports = append(c.Network.Ports, ports...)
 	return err
 }
@@ -232,11 +234,8 @@ func mergeEnv(lists ...[]string) []string {
 
 func mergeLabels(a, b map[string]string) map[string]string {
 	all := map[string]string{}
-	for _, labels := range []map[string]string{a, b} {
-		for name, value := range labels {
-			all[name] = value
-		}
-	}
+	maps.Copy(all, a)
+	maps.Copy(all, b)
 	return all
 }
 
@@ -245,7 +244,7 @@ func mergeLabels(a, b map[string]string) map[string]string {
 // may get to the same place by a link.
 func withVolumes(mounts []Mount, volumes map[string]struct{}) []Mount {
 	var all []Mount
-	for _, target := range keys(volumes) {
+	for _, target := range slices.Sorted(maps.Keys(volumes)) {
 		if !slices.ContainsFunc(mounts, func(m Mount) bool { return clean(m.Target) == clean(target) }) {
 			all = append(all, Mount{Type: MountVolume, Target: clean(target)})
 		}
@@ -258,16 +257,6 @@ func inOrder(mounts []Mount) []Mount {
 	depth := func(m Mount) int { return strings.Count(clean(m.Target), "/") }
 	slices.SortStableFunc(mounts, func(a, b Mount) int { return depth(a) - depth(b) })
 	return mounts
-}
-
-// keys are the keys of a set, sorted.
-func keys(set map[string]struct{}) []string {
-	all := make([]string, 0, len(set))
-	for key := range set {
-		all = append(all, key)
-	}
-	slices.Sort(all)
-	return all
 }
 
 // resolveNetwork finds the container whose network is to be joined.
@@ -284,11 +273,4 @@ func (s *Set) resolveNetwork(ctx context.Context, n *Network) error {
 	}
 	n.Container = other.ID
 	return nil
-}
-
-func orElse(value, other string) string {
-	if value == "" {
-		return other
-	}
-	return value
 }

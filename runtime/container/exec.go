@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -84,7 +85,7 @@ func (r *Record) command(req *ExecRequest) (*executor.Command, error) {
 	}
 	defer root.Close()
 	c := r.Config
-	user, err := lookUpUser(root, orElse(req.User, c.User), c.Groups)
+	user, err := lookUpUser(root, cmp.Or(req.User, c.User), c.Groups)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +96,7 @@ func (r *Record) command(req *ExecRequest) (*executor.Command, error) {
 	security.Privileged = security.Privileged || req.Privileged
 	c.Terminal = req.Terminal
 	cmd := &executor.Command{
-		Args: req.Args, Cwd: clean(orElse(req.Workdir, c.Workdir)), User: user,
+		Args: req.Args, Cwd: clean(cmp.Or(req.Workdir, c.Workdir)), User: user,
 		Security: security, Rlimits: c.Rlimits, Stdout: output(req.IO.Stdout), Stderr: output(req.IO.Stderr),
 		Env: mergeEnv(environment(&c, user.Home), req.Env),
 	}

@@ -2,6 +2,7 @@ package container
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -77,31 +78,20 @@ func combineHealth(img *dockerspec.HealthcheckConfig, req *Request) *Health {
 		if len(over.Test) > 0 {
 			h.Test = over.Test
 		}
-		h.Interval = firstOf(over.Interval, h.Interval)
-		h.Timeout = firstOf(over.Timeout, h.Timeout)
-		h.StartPeriod = firstOf(over.StartPeriod, h.StartPeriod)
-		h.StartInterval = firstOf(over.StartInterval, h.StartInterval)
-		h.Retries = firstOf(over.Retries, h.Retries)
+		h.Interval = cmp.Or(over.Interval, h.Interval)
+		h.Timeout = cmp.Or(over.Timeout, h.Timeout)
+		h.StartPeriod = cmp.Or(over.StartPeriod, h.StartPeriod)
+		h.StartInterval = cmp.Or(over.StartInterval, h.StartInterval)
+		h.Retries = cmp.Or(over.Retries, h.Retries)
 	}
 	if len(h.Test) == 0 || h.Test[0] == "NONE" {
 		return nil
 	}
-	h.Interval = firstOf(h.Interval, defaultInterval)
-	h.Timeout = firstOf(h.Timeout, defaultTimeout)
-	h.StartInterval = firstOf(h.StartInterval, defaultStartInterval)
-	h.Retries = firstOf(h.Retries, defaultRetries)
+	h.Interval = cmp.Or(h.Interval, defaultInterval)
+	h.Timeout = cmp.Or(h.Timeout, defaultTimeout)
+	h.StartInterval = cmp.Or(h.StartInterval, defaultStartInterval)
+	h.Retries = cmp.Or(h.Retries, defaultRetries)
 	return &h
-}
-
-// firstOf is the first value that is not zero.
-func firstOf[T comparable](values ...T) T {
-	var zero T
-	for _, v := range values {
-		if v != zero {
-			return v
-		}
-	}
-	return zero
 }
 
 // args is the command line of a check.

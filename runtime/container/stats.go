@@ -2,6 +2,7 @@ package container
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -92,9 +93,9 @@ func (s *Set) sumUp(rec *Record, st *Stats) error {
 		sum.Memory += p.Memory
 		sum.Pids += uint64(p.Threads)
 	}
-	st.CPU = firstOf(st.CPU, sum.CPU)
-	st.Memory = firstOf(st.Memory, sum.Memory)
-	st.Pids = firstOf(st.Pids, sum.Pids)
+	st.CPU = cmp.Or(st.CPU, sum.CPU)
+	st.Memory = cmp.Or(st.Memory, sum.Memory)
+	st.Pids = cmp.Or(st.Pids, sum.Pids)
 	return nil
 }
 
@@ -119,7 +120,8 @@ func networkBytes(pid int) (received, sent uint64, err error) {
 		return 0, 0, err
 	}
 	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
 		name, rest, ok := strings.Cut(lines.Text(), ":")
 		fields := strings.Fields(rest)
 		if !ok || strings.TrimSpace(name) == "lo" || len(fields) < 9 {
@@ -132,5 +134,5 @@ func networkBytes(pid int) (received, sent uint64, err error) {
 		}
 		received, sent = received+in, sent+out
 	}
-	return received, sent, nil
+	return received, sent, lines.Err()
 }

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ func realTime(name string) (int, bool) {
 		if !ok {
 			continue
 		}
-		n, err := strconv.Atoi(orElse(rest, "0"))
+		n, err := strconv.Atoi(cmp.Or(rest, "0"))
 		if sig := base + n; err == nil && sig >= rtMin && sig <= rtMax {
 			return sig, true
 		}
@@ -115,7 +116,7 @@ func (s *Set) signal(rec *Record, sig unix.Signal) error {
 }
 
 func (r *Record) stopSignal() unix.Signal {
-	sig, err := ParseSignal(orElse(r.Config.StopSignal, "TERM"))
+	sig, err := ParseSignal(cmp.Or(r.Config.StopSignal, "TERM"))
 	if err != nil {
 		return unix.SIGTERM // what an image says may be anything
 	}
@@ -160,7 +161,7 @@ func (s *Set) Stop(ctx context.Context, id string, opt StopOptions) error {
 	if err := s.thaw(ctx, &rec); err != nil {
 		return err
 	}
-	if err := s.signal(&rec, firstOf(opt.Signal, rec.stopSignal())); err != nil {
+	if err := s.signal(&rec, cmp.Or(opt.Signal, rec.stopSignal())); err != nil {
 		return err
 	}
 	waiting, cancel := context.WithTimeout(ctx, opt.Timeout)

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,11 +44,11 @@ func (s *Set) Update(ctx context.Context, req UpdateRequest) error {
 // overlayResources are the old limits but for those that are new.
 func overlayResources(old, changed cgroup.Resources) cgroup.Resources {
 	return cgroup.Resources{
-		Memory: firstOf(changed.Memory, old.Memory), MemorySwap: firstOf(changed.MemorySwap, old.MemorySwap),
-		CPUQuota: firstOf(changed.CPUQuota, old.CPUQuota), CPUPeriod: firstOf(changed.CPUPeriod, old.CPUPeriod),
-		CPUShares:  firstOf(changed.CPUShares, old.CPUShares),
-		CPUSetCPUs: firstOf(changed.CPUSetCPUs, old.CPUSetCPUs), CPUSetMems: firstOf(changed.CPUSetMems, old.CPUSetMems),
-		Pids: firstOf(changed.Pids, old.Pids),
+		Memory: cmp.Or(changed.Memory, old.Memory), MemorySwap: cmp.Or(changed.MemorySwap, old.MemorySwap),
+		CPUQuota: cmp.Or(changed.CPUQuota, old.CPUQuota), CPUPeriod: cmp.Or(changed.CPUPeriod, old.CPUPeriod),
+		CPUShares:  cmp.Or(changed.CPUShares, old.CPUShares),
+		CPUSetCPUs: cmp.Or(changed.CPUSetCPUs, old.CPUSetCPUs), CPUSetMems: cmp.Or(changed.CPUSetMems, old.CPUSetMems),
+		Pids: cmp.Or(changed.Pids, old.Pids),
 	}
 }
 

@@ -1,5 +1,7 @@
 package registry
 
+import "cmp"
+
 // Configured is what registries.conf files say of a registry, for people who
 // ask why an image comes from where it does.
 type Configured struct {
@@ -14,10 +16,7 @@ type Configured struct {
 // first, and those that are searched for names without a registry.
 func (c *Client) Configuration() (registries []Configured, search []string) {
 	for _, r := range c.conf.registries {
-		one := Configured{Prefix: r.Prefix, Location: r.Location, Insecure: r.Insecure, Blocked: r.Blocked}
-		if one.Location == "" {
-			one.Location = r.Prefix
-		}
+		one := Configured{Prefix: r.Prefix, Location: cmp.Or(r.Location, r.Prefix), Insecure: r.Insecure, Blocked: r.Blocked}
 		for _, m := range r.Mirrors {
 			one.Mirrors = append(one.Mirrors, m.Location)
 		}

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -119,10 +120,7 @@ func (c *Client) endpoint(name string) endpoint {
 func (c *Client) registry(name string) endpoint {
 	ep := c.endpoint(hostOf(name))
 	for _, r := range c.conf.registries {
-		at := r.Location
-		if at == "" {
-			at = r.Prefix
-		}
+		at := cmp.Or(r.Location, r.Prefix)
 		ep.insecure = ep.insecure || r.Insecure && c.endpoint(hostOf(at)).host == ep.host
 		for _, m := range r.Mirrors {
 			ep.insecure = ep.insecure || m.Insecure && c.endpoint(hostOf(m.Location)).host == ep.host
