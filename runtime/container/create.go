@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/strata-build/strata/runtime/engine"
 	"github.com/strata-build/strata/runtime/image"
 	"github.com/strata-build/strata/runtime/network"
 )
@@ -138,6 +139,8 @@ func (s *Set) make(ctx context.Context, rec *Record) (err error) {
 	var made []string
 	defer func() {
 		if err != nil {
+			// The record first, which says that the volumes are in use.
+			err = errors.Join(err, s.e.Store.DeleteRecord(engine.BucketContainers, rec.ID))
 			for _, name := range made {
 				err = errors.Join(err, s.RemoveVolume(context.WithoutCancel(ctx), name))
 			}
@@ -154,11 +157,17 @@ func (s *Set) make(ctx context.Context, rec *Record) (err error) {
 	}
 	for i := range rec.Config.Mounts {
 		m := &rec.Config.Mounts[i]
+		if m.Type == MountVolume && m.Source == "" {
+			m.Source, m.Anonymous = newID(), true
+		}
+	}
+	// From here on nobody removes the volumes, as `volume prune` would.
+	if err := s.put(rec); err != nil {
+		return err
+	}
+	for _, m := range rec.Config.Mounts {
 		if m.Type != MountVolume {
 			continue
-		}
-		if m.Source == "" {
-			m.Source, m.Anonymous = newID(), true
 		}
 		isNew, err := s.ensureVolume(ctx, m.Source, m.Anonymous)
 		if err != nil {
@@ -168,7 +177,7 @@ func (s *Set) make(ctx context.Context, rec *Record) (err error) {
 			made = append(made, m.Source)
 		}
 	}
-	return s.put(rec)
+	return nil
 }
 
 // combine adds what the image says to what the command line says.
