@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 )
 
@@ -24,13 +27,14 @@ var parsePrefix = regexp.MustCompile(`^dockerfile parse error on line \d+: `)
 // message is what is wrong, without its place.
 func (e *Error) message() string { return parsePrefix.ReplaceAllString(e.Err.Error(), "") }
 
-// Error implements error.
+// Error implements error. The place is in the first line of the instruction,
+// as in BuildKit's errors.
 func (e *Error) Error() string {
 	if e.Line == 0 {
 		return fmt.Sprintf("%s: %s", e.File, e.message())
 	}
-	at := pointTo(e.message(), e.Source)
-	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line+at.line, at.column+1, e.message())
+	at := pointTo(e.message(), e.Source[:min(1, len(e.Source))])
+	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, at.column+1, e.message())
 }
 
 // Unwrap returns the cause.
@@ -46,11 +50,60 @@ func sourceError(filename string, data []byte, err error) error {
 	e := &Error{File: filename, Err: err}
 	var at *parser.LocationError
 	if !errors.As(err, &at) || len(at.Locations) == 0 || len(at.Locations[0]) == 0 {
+		e.Line, e.Source = guessPlace(data, e.message())
 		return e
 	}
-	r := at.Locations[0][0]
-	e.Line, e.Source = r.Start.Line, linesOf(data, r.Start.Line, r.End.Line)
+	e.Line, e.Source = placeOf(data, at.Locations[0])
 	return e
+}
+
+// placeOf is the first line of what BuildKit's parser gives a range for each
+// line of, and all of its lines.
+func placeOf(data []byte, ranges []parser.Range) (line int, source []string) {
+	first, last := ranges[0].Start.Line, ranges[len(ranges)-1].End.Line
+	return first, linesOf(data, first, last)
+}
+
+// guessPlace finds the instruction that an error of BuildKit without a place
+// is about. The line is 0 where it can be none in particular.
+func guessPlace(data []byte, message string) (line int, source []string) {
+	f, err := parse(data)
+	if err != nil {
+		return 0, nil
+	}
+	for _, stage := range f.stages {
+		for _, in := range stage.commands {
+			if len(in.cmd.Location()) == 0 {
+				continue
+			}
+			line, source := placeOf(data, in.cmd.Location())
+			if causes(in.cmd, source, message) {
+				return line, source
+			}
+		}
+	}
+	return 0, nil
+}
+
+// causes reports whether an instruction is what such an error is about: a
+// stage that is not there, an image that only a mount names, no arguments, or
+// bytes that are no text.
+func causes(cmd instructions.Command, source []string, message string) bool {
+	if strings.HasSuffix(message, "invalid UTF-8") {
+		return !utf8.ValidString(strings.Join(source, "\n"))
+	}
+	switch cmd := cmd.(type) {
+	case *instructions.CopyCommand:
+		return message == "invalid stage index "+cmd.From
+	case *instructions.RunCommand:
+		if strings.HasSuffix(message, "arguments are required") {
+			return !cmd.PrependShell && len(cmd.CmdLine) == 0
+		}
+		return slices.ContainsFunc(instructions.GetMounts(cmd), func(m *instructions.Mount) bool {
+			return m.From != "" && strings.HasPrefix(message, m.From+": ")
+		})
+	}
+	return false
 }
 
 // linesOf returns the lines from first to last, or the first only.

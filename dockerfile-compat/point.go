@@ -31,7 +31,7 @@ func pointTo(message string, lines []string) point {
 	if end := strings.IndexAny(name, " \t"); end > 0 {
 		name = name[:end]
 	}
-	return point{0, strings.Index(lines[0], name), max(len(name), 1)}
+	return point{0, strings.Index(lines[0], name), len(name)}
 }
 
 // Excerpt shows lines of a Dockerfile, of which the first has a number, with a
