@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
@@ -144,6 +145,43 @@ func WithLocalUnique(def *pb.Definition, id string) (*pb.Definition, error) {
 		src.Attrs[pb.AttrLocalUniqueID] = id
 		return true
 	})
+}
+
+// Reproducible returns the definition without the ids that BuildKit's front
+// end draws anew each time: those of local sources are empty, and groups of
+// progress are numbered.
+func Reproducible(def *pb.Definition) (*pb.Definition, error) {
+	out, err := WithLocalUnique(def, "")
+	if err != nil || len(out.GetDef()) == 0 {
+		return out, err
+	}
+	out = &pb.Definition{Def: out.Def, Metadata: numberGroups(out), Source: out.Source.CloneVT()}
+	for _, info := range out.Source.GetInfos() {
+		if info.Definition, err = Reproducible(info.Definition); err != nil {
+			return nil, fmt.Errorf("source %s: %w", info.Filename, err)
+		}
+	}
+	return out, nil
+}
+
+// numberGroups is the metadata of a definition, with the groups of progress
+// numbered in the order of the ops.
+func numberGroups(def *pb.Definition) map[string]*pb.OpMetadata {
+	numbers, metadata := map[string]string{}, maps.Clone(def.Metadata)
+	for _, dt := range def.Def {
+		dgst := digest.FromBytes(dt).String()
+		group := metadata[dgst].GetProgressGroup()
+		if group == nil {
+			continue
+		}
+		if numbers[group.Id] == "" {
+			numbers[group.Id] = strconv.Itoa(len(numbers) + 1)
+		}
+		meta := metadata[dgst].CloneVT()
+		meta.ProgressGroup.Id = numbers[group.Id]
+		metadata[dgst] = meta
+	}
+	return metadata
 }
 
 // rename gives the local sources and layouts of a definition other names.

@@ -219,13 +219,30 @@ func (a *app) plan(ctx context.Context, o *inputOptions, form string) error {
 	if !ok {
 		return misuse("--format %s is not known: it takes text, json, dot or llb", form)
 	}
-	return a.withMetadata(ctx, o, func(e *engine.Engine) error {
+	return a.withMetadata(ctx, o, func(e *engine.Engine) (err error) {
 		in, err := a.compile(ctx, e, o)
 		if err != nil {
 			return err
 		}
-		return errors.Join(show(in.plan, a.stdout), in.close())
+		defer func() { err = errors.Join(err, in.close()) }()
+		if err := reproducible(in.plan); err != nil {
+			return err
+		}
+		return show(in.plan, a.stdout)
 	})
+}
+
+// reproducible makes a plan the same each time, and that of a Dockerfile the
+// one of its CUE.
+func reproducible(plan *compiler.Plan) error {
+	for i := range plan.Targets {
+		def, err := compiler.Reproducible(plan.Targets[i].Definition)
+		if err != nil {
+			return fmt.Errorf("make the plan reproducible: %w", err)
+		}
+		plan.Targets[i].Definition = def
+	}
+	return nil
 }
 
 func (a *app) whyCommand() *cobra.Command {

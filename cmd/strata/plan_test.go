@@ -20,13 +20,14 @@ ARG WHO=nobody
 RUN make $WHO
 FROM debian:$V
 COPY --from=build /out /
+COPY --link src /src
 CMD ["/out"]
 `
 
 const planCUE = `images: app: {
 	from: "debian:12"
-	stages: build: {from: "debian:12", steps: ["make"]}
-	steps: [{copy: "/out", from: stages.build, to: "/"}]
+	stages: build: {from: "debian:12", args: WHO: "nobody", steps: ["make $WHO"]}
+	steps: [{copy: "/out", from: stages.build, to: "/"}, {copy: "src", to: "/src", link: true}]
 	cmd: ["/out"]
 }
 `
@@ -105,6 +106,19 @@ func TestPlanLLB(t *testing.T) {
 	i := slices.IndexFunc(list, func(op *pb.Op) bool { return op.GetExec() != nil })
 	if i < 0 || !slices.Contains(list[i].GetExec().Meta.Env, "WHO=me") || list[i].Platform.Architecture != "arm64" || len(list) != 3 {
 		t.Errorf("target, argument or platform is missing: %v", list)
+	}
+}
+
+// TestPlanReproducible: a Dockerfile with a context has the same plan each time,
+// and its CUE has the same ops.
+func TestPlanReproducible(t *testing.T) {
+	first := planned(t, "-f", "Dockerfile", "--format", "llb")
+	if !bytes.Equal(first, planned(t, "-f", "Dockerfile", "--format", "llb")) {
+		t.Error("the second plan is another")
+	}
+	list, native := ops(t, first), ops(t, planned(t, "app.cue", "--format", "llb"))
+	if len(list) != len(native) || list[len(list)-1].Inputs[0].Digest != native[len(native)-1].Inputs[0].Digest {
+		t.Errorf("the Dockerfile has %d ops\n%v\nand the CUE %d\n%v", len(list), list, len(native), native)
 	}
 }
 
