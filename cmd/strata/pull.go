@@ -13,7 +13,6 @@ import (
 
 	"github.com/strata-build/strata/runtime/engine"
 	"github.com/strata-build/strata/runtime/image"
-	"github.com/strata-build/strata/runtime/registry"
 )
 
 type pullOptions struct {
@@ -128,7 +127,7 @@ func (p *puller) first(ctx context.Context, refs []reference.Named) error {
 			return nil
 		}
 		errs = append(errs, err)
-		if !errors.Is(err, registry.ErrNotFound) && !errors.Is(err, registry.ErrUnauthorized) {
+		if !elsewhere(err) {
 			break
 		}
 	}

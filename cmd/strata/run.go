@@ -12,15 +12,10 @@ import (
 	"runtime/debug"
 	"syscall"
 
-	"github.com/containerd/platforms"
 	"github.com/spf13/cobra"
 
 	"github.com/strata-build/strata/runtime/container"
-	"github.com/strata-build/strata/runtime/engine"
 	"github.com/strata-build/strata/runtime/executor"
-	"github.com/strata-build/strata/runtime/image"
-	"github.com/strata-build/strata/runtime/registry"
-	"github.com/strata-build/strata/runtime/store"
 )
 
 // docker's exit codes for containers that did not run.
@@ -117,45 +112,6 @@ func (a *app) create(ctx context.Context, s *container.Set, o *containerFlags, a
 	}
 	_, err = f.WriteString(rec.ID)
 	return rec, errors.Join(err, f.Close())
-}
-
-// ensureImage pulls the image where it is not in the store, or always.
-func (a *app) ensureImage(ctx context.Context, e *engine.Engine, req *container.Request, pull string) error {
-	if pull != "always" {
-		err := haveImage(ctx, e, req)
-		missing := errors.Is(err, image.ErrNotFound) || errors.Is(err, image.ErrNoPlatform) || errors.Is(err, store.ErrNotFound)
-		if err == nil || !missing || pull == "never" {
-			return err
-		}
-	}
-	ref, err := registry.ParseReference(req.Image)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(a.stderr, "pulling %s\n", req.Image)
-	pr := image.PullRequest{Ref: ref, Unpack: true}
-	if req.Platform != nil {
-		pr.Platforms = append(pr.Platforms, *req.Platform)
-	}
-	_, err = e.Images.Pull(ctx, pr)
-	return err
-}
-
-// haveImage tells whether the image is in the store, for the platform that was
-// asked for.
-func haveImage(ctx context.Context, e *engine.Engine, req *container.Request) error {
-	img, err := e.Images.Resolve(ctx, req.Image)
-	if err != nil || req.Platform == nil {
-		return err
-	}
-	m, err := e.Images.Load(ctx, img.Desc, req.Platform, nil)
-	if err == nil && !platforms.Only(*req.Platform).Match(m.Platform()) {
-		err = fmt.Errorf("%w %s: it is for %s", image.ErrNoPlatform, platforms.Format(*req.Platform), platforms.Format(m.Platform()))
-	}
-	if err != nil {
-		return fmt.Errorf("image %s: %w", req.Image, err)
-	}
-	return nil
 }
 
 // runForeground runs the container as its monitor.

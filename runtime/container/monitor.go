@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/containerd/platforms"
 	"golang.org/x/sys/unix"
 
 	"github.com/strata-build/strata/runtime/executor"
@@ -184,7 +185,7 @@ func next(rec *Record) {
 func (m *monitor) once(ctx context.Context) (Record, error) {
 	l, err := m.start(ctx)
 	if err != nil {
-		return m.notStarted(ctx, err)
+		return m.notStarted(ctx, m.foreign(ctx, err))
 	}
 	status, err := l.wait(ctx)
 	rec, updateErr := m.set.update(context.WithoutCancel(ctx), m.id, func(rec *Record) error {
@@ -228,6 +229,25 @@ func (m *monitor) notStarted(ctx context.Context, err error) (Record, error) {
 		return nil
 	})
 	return rec, errors.Join(err, updateErr)
+}
+
+// foreign says that the image is for another machine, where the kernel has
+// refused its program.
+func (m *monitor) foreign(ctx context.Context, err error) error {
+	if !errors.Is(err, executor.ErrNotExecutable) {
+		return err
+	}
+	rec, loadErr := m.set.load(m.id)
+	if loadErr != nil {
+		return errors.Join(err, loadErr)
+	}
+	e := m.set.e
+	mf, loadErr := e.Images.Load(ctx, rec.Image.Manifest, nil, nil)
+	if loadErr != nil || platforms.Only(e.Platform()).Match(mf.Platform()) {
+		return errors.Join(err, loadErr)
+	}
+	return fmt.Errorf("%w: the image is for %s, and this machine is %s: running it needs an emulator",
+		err, platforms.Format(mf.Platform()), platforms.Format(e.Platform()))
 }
 
 // startCode is docker's exit code for what kept a container from starting.

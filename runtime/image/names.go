@@ -307,11 +307,11 @@ func (s *Store) findID(prefix string) (Image, bool, error) {
 	return found[0], true, nil
 }
 
-// unknown names images that are spelled alike.
-func (s *Store) unknown(ref string) error {
+// Near returns names of images that are spelled like ref.
+func (s *Store) Near(ref string) ([]string, error) {
 	all, err := s.List()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var names []string
 	for _, img := range all {
@@ -319,8 +319,15 @@ func (s *Store) unknown(ref string) error {
 			names = append(names, img.Name)
 		}
 	}
-	near := nearest(ref, names)
+	return nearest(ref, names), nil
+}
+
+// unknown names images that are spelled alike.
+func (s *Store) unknown(ref string) error {
+	near, err := s.Near(ref)
 	switch {
+	case err != nil:
+		return err
 	case len(near) == 0:
 		return fmt.Errorf("%s: %w; `strata images` lists them, `strata pull` fetches one", ref, ErrNotFound)
 	case repositoryOf(near[0]) == repositoryOf(ref):
