@@ -58,20 +58,30 @@ type dockerEntry struct {
 // store: an OCI layout, or a docker archive as docker, podman, skopeo and
 // buildkit write it. Their names are returned, not recorded.
 func (s *Store) Import(ctx context.Context, r io.Reader) ([]Imported, error) {
-	plain, _, err := layer.Decompress(r)
-	if err != nil {
-		return nil, fmt.Errorf("read image archive: %w", err)
-	}
-	a := &archive{store: s, files: map[string]archived{}, links: map[string]string{}}
-	err = a.read(ctx, tar.NewReader(plain))
-	if err = errors.Join(err, plain.Close()); err != nil {
-		return nil, fmt.Errorf("read image archive: %w", err)
-	}
-	images, err := a.images(ctx)
-	if err != nil {
+	images, err := s.readArchive(ctx, r)
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, fmt.Errorf("read image archive: it is cut short, or no archive: save or copy it again: %w", err)
+	case err != nil:
 		return nil, fmt.Errorf("read image archive: %w", err)
 	}
 	return images, nil
+}
+
+func (s *Store) readArchive(ctx context.Context, r io.Reader) ([]Imported, error) {
+	plain, _, err := layer.Decompress(r)
+	if err != nil {
+		return nil, err
+	}
+	a := &archive{store: s, files: map[string]archived{}, links: map[string]string{}}
+	err = a.read(ctx, tar.NewReader(plain))
+	if closeErr := plain.Close(); !errors.Is(err, closeErr) { // gzip says again what it has read
+		err = errors.Join(err, closeErr)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a.images(ctx)
 }
 
 func (a *archive) read(ctx context.Context, tr *tar.Reader) error {
