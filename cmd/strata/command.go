@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -17,6 +18,7 @@ import (
 	"github.com/strata-build/strata/runtime/engine"
 	"github.com/strata-build/strata/runtime/executor/userns"
 	"github.com/strata-build/strata/runtime/registry"
+	"github.com/strata-build/strata/runtime/snapshot"
 )
 
 // command is the command line.
@@ -26,6 +28,7 @@ func (a *app) command() *cobra.Command {
 		Short: "Build container images from CUE and from Dockerfiles, without a daemon",
 		Long: "Strata builds container images from CUE and from Dockerfiles, on one Linux machine,\n" +
 			"without a daemon and without root. `strata build ./app.cue` is all it takes.",
+		Version:                    version(),
 		SilenceErrors:              true,
 		SilenceUsage:               true,
 		SuggestionsMinimumDistance: 2,
@@ -37,7 +40,10 @@ func (a *app) command() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkRegistriesConf() }
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		return errors.Join(a.checkRegistriesConf(), a.checkDriver())
+	}
+	root.SetVersionTemplate(versionLine() + "\n")
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -86,6 +92,14 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 
 // flagError adds what was probably meant to pflag's message.
 func flagError(cmd *cobra.Command, err error) error {
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) && errors.Is(err, strconv.ErrSyntax) {
+		want := "a whole number"
+		if invalid.GetFlag().Value.Type() == "bool" {
+			want = "true or false"
+		}
+		return fmt.Errorf("--%s %s: it takes %s", invalid.GetFlag().Name, invalid.GetValue(), want)
+	}
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {
 		return err
@@ -175,6 +189,15 @@ func (a *app) checkRegistriesConf() error {
 		return misuse("--registries-conf: %v", err)
 	}
 	return nil
+}
+
+// checkDriver wants one of the storage drivers.
+func (a *app) checkDriver() error {
+	switch a.driver {
+	case "", snapshot.DriverOverlay, snapshot.DriverCopy:
+		return nil
+	}
+	return misuse("--storage-driver %s is not known: it takes overlay or copy", a.driver)
 }
 
 // registryOptions finds docker's and containers' configuration files.

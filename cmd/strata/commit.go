@@ -24,7 +24,16 @@ func (a *app) commitCommand() *cobra.Command {
 			"volumes is not part of it.",
 		Args: between(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			req.Names = args[1:]
+			for _, name := range args[1:] {
+				full, err := fullTarget(name)
+				if err != nil {
+					return err
+				}
+				req.Names = append(req.Names, full)
+			}
+			if err := dockerfilecompat.ApplyChanges(&dockerspec.DockerOCIImageConfig{}, changes); err != nil {
+				return misuse("--change: %v", err)
+			}
 			if len(changes) > 0 {
 				req.Change = func(config *dockerspec.DockerOCIImageConfig) error {
 					return dockerfilecompat.ApplyChanges(config, changes)

@@ -15,8 +15,10 @@ import (
 func (a *app) containerCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "container",
-		Short: "Remove all containers that do not run",
-		Args:  cobra.ArbitraryArgs,
+		Short: "Remove all containers that do not run (container prune)",
+		Long: "`strata container prune` removes all containers that do not run. docker's other commands of this\n" +
+			"group have their short form alone: `strata ps`, `strata rm`, `strata inspect` and so on.",
+		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return misuse("`strata container` has no %q: it has prune, and the others are `strata ps`, `strata rm` and so on", args[0])
@@ -51,7 +53,7 @@ func (a *app) containerPruneCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
-	cmd.Flags().StringArrayVar(&filters, "filter", nil, "as of `strata ps`: label=, name=, before= …")
+	cmd.Flags().StringArrayVar(&filters, "filter", nil, "the filters of ps: label=, name=, before=, since=, exited= …")
 	return cmd
 }
 

@@ -46,7 +46,7 @@ func (a *app) convertCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&o.output, "output", "o", "", "the CUE file to write; `-` or nothing is standard output")
+	f.StringVarP(&o.output, "output", "o", "", "the CUE file to write; - or nothing is standard output")
 	f.StringVar(&o.name, "name", "", "name of the image (default: the directory's)")
 	f.StringVar(&o.pkg, "package", "", "name of the CUE package (default: build)")
 	f.StringVar(&o.context, "context", "", "the build context (default: the Dockerfile's directory)")

@@ -75,6 +75,9 @@ func splitPruneFilters(filters []string) (images *imageFilter, rest []string, er
 			continue
 		case "until":
 			mine = append(mine, text)
+		case "id", "type":
+		default:
+			return nil, nil, misuse("--filter %s: the filters are until, id and type, and of images dangling and label", text)
 		}
 		rest = append(rest, text)
 	}

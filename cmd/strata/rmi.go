@@ -29,7 +29,7 @@ func (a *app) rmiCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&o.force, "force", "f", false, "remove all names of an id, and images that stopped containers use")
-	cmd.Flags().BoolVar(&o.noPrune, "no-prune", false, "keep the content for the next `strata prune`")
+	cmd.Flags().BoolVar(&o.noPrune, "no-prune", false, "leave the content to the next prune")
 	return cmd
 }
 

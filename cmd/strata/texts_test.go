@@ -1,14 +1,33 @@
 package main
 
 import (
+	"io"
 	"strings"
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/strata-build/strata/runtime/layer"
 	"github.com/strata-build/strata/runtime/registry"
 )
+
+// A text in backticks is taken for the name of a flag's value, which is one word.
+func TestFlagTexts(t *testing.T) {
+	var check func(*cobra.Command)
+	check = func(cmd *cobra.Command) {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if name, _ := pflag.UnquoteUsage(f); strings.ContainsAny(name, " -") {
+				t.Errorf("%s --%s: the help calls its value %q", cmd.CommandPath(), f.Name, name)
+			}
+		})
+		for _, c := range cmd.Commands() {
+			check(c)
+		}
+	}
+	check(newApp(nil, io.Discard, io.Discard, nil).command())
+}
 
 // What the maker of an image, or a registry, has written reaches no terminal as
 // a command to it.

@@ -16,6 +16,11 @@ func version() string {
 	return "dev"
 }
 
+// versionLine is what `strata version` and `strata --version` print.
+func versionLine() string {
+	return fmt.Sprintf("strata %s %s/%s %s", version(), runtime.GOOS, runtime.GOARCH, runtime.Version())
+}
+
 // versionInfo is what --format can name.
 type versionInfo struct{ Version, GitCommit, GoVersion, Os, Arch string }
 
@@ -30,7 +35,7 @@ func (a *app) versionCommand() *cobra.Command {
 			if format != "" {
 				return printObject(a.stdout, v, format)
 			}
-			_, err := fmt.Fprintf(a.stdout, "strata %s %s/%s %s\n", v.Version, v.Os, v.Arch, v.GoVersion)
+			_, err := fmt.Fprintln(a.stdout, versionLine())
 			return err
 		},
 	}
