@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/containerd/platforms"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -88,11 +87,11 @@ func (s *Set) image(ctx context.Context, req Request) (image.Manifest, error) {
 		platform = *req.Platform
 	}
 	m, err := s.e.Images.Load(ctx, img.Desc, &platform, nil)
+	if err == nil && req.Platform != nil {
+		err = m.RunsOn(platform)
+	}
 	if err != nil {
 		return m, fmt.Errorf("image %s: %w", req.Image, err)
-	}
-	if req.Platform != nil && !platforms.Only(platform).Match(m.Platform()) {
-		return m, fmt.Errorf("image %s: %w %s: it is for %s", req.Image, image.ErrNoPlatform, platforms.Format(platform), platforms.Format(m.Platform()))
 	}
 	return m, nil
 }

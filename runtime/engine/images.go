@@ -3,11 +3,9 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"time"
 
-	"github.com/containerd/platforms"
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -166,8 +164,8 @@ func (s *survey) measure(ctx context.Context, f *ImageFacts, m image.Manifest) e
 // main chooses the platform to speak of.
 func (s *survey) main(ctx context.Context, f *ImageFacts) (image.Manifest, error) {
 	m, err := s.e.Images.Load(ctx, f.Desc, s.platform, nil)
-	if err == nil && s.platform != nil && !platforms.Only(platforms.Normalize(*s.platform)).Match(m.Platform()) {
-		err = fmt.Errorf("%w %s: the image is for %s", image.ErrNoPlatform, platforms.Format(*s.platform), platforms.Format(m.Platform()))
+	if err == nil && s.platform != nil {
+		err = m.RunsOn(*s.platform)
 	}
 	if err == nil || s.platform != nil || len(f.Manifests) == 0 {
 		return m, err

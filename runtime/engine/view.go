@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/strata-build/strata/internal/undo"
@@ -45,8 +44,10 @@ func (e *Engine) View(ctx context.Context, ref string, platform *ocispec.Platfor
 	if v.Manifest, err = e.Images.Load(ctx, v.Image.Desc, platform, nil); err != nil {
 		return nil, fmt.Errorf("image %s: %w", ref, err)
 	}
-	if have := v.Manifest.Platform(); platform != nil && !platforms.Only(*platform).Match(have) {
-		return nil, fmt.Errorf("image %s: %w %s: it is for %s", ref, image.ErrNoPlatform, platforms.Format(*platform), platforms.Format(have))
+	if platform != nil {
+		if err := v.Manifest.RunsOn(*platform); err != nil {
+			return nil, fmt.Errorf("image %s: %w", ref, err)
+		}
 	}
 	return v, v.open(ctx, e)
 }

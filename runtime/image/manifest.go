@@ -43,6 +43,16 @@ type Manifest struct {
 // Platform is the platform that the config names.
 func (m Manifest) Platform() ocispec.Platform { return platforms.Normalize(m.Config.Platform) }
 
+// RunsOn is ErrNoPlatform unless the image is for a platform or one that it
+// runs: an image that is no index is whatever it is, which may not be what
+// somebody asked for by name.
+func (m Manifest) RunsOn(p ocispec.Platform) error {
+	if platforms.Only(p).Match(m.Platform()) {
+		return nil
+	}
+	return fmt.Errorf("%w %s: the image is for %s", ErrNoPlatform, platforms.Format(p), platforms.Format(m.Platform()))
+}
+
 // document is a manifest or an index, whichever it turns out to be.
 type document struct {
 	MediaType   string               `json:"mediaType"`

@@ -64,10 +64,10 @@ func (s *Store) wanted(ctx context.Context, desc ocispec.Descriptor, req PullReq
 		if err != nil {
 			return nil, err
 		}
-		// An image that is no index is whatever it is: but not what somebody
-		// asked for by name.
-		if len(req.Platforms) > 0 && !platforms.Only(platforms.Normalize(p)).Match(m.Platform()) {
-			return nil, fmt.Errorf("%w %s: the image is for %s", ErrNoPlatform, platforms.Format(p), platforms.Format(m.Platform()))
+		if len(req.Platforms) > 0 {
+			if err := m.RunsOn(p); err != nil {
+				return nil, err
+			}
 		}
 		found = append(found, m)
 	}
