@@ -474,3 +474,22 @@ func TestFreezeGivenUp(t *testing.T) {
 		t.Errorf("%v after %v, want it canceled and taken back", err, slow.asked)
 	}
 }
+
+// A frozen process that was killed ends when it is thawed, and its group may be
+// removed before anybody looks at it again.
+func TestThawWhatIsGone(t *testing.T) {
+	for which, h := range hierarchies(t) {
+		t.Run(which, func(t *testing.T) {
+			g := create(t, h, Config{Accounting: true})
+			if err := g.Freeze(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := g.Delete(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := g.Thaw(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

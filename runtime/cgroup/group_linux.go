@@ -193,10 +193,16 @@ func (g *Group) Freeze(ctx context.Context) error {
 
 // Thaw lets them go on.
 func (g *Group) Thaw(ctx context.Context) error {
-	if err := g.layout.freeze(false); err != nil {
-		return err
+	err := g.layout.freeze(false)
+	if err == nil {
+		err = g.reach(ctx, false)
 	}
-	return g.reach(ctx, false)
+	// Processes that were killed while they were frozen end now, and whoever
+	// waits for them may have removed the group.
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return err
 }
 
 // reach waits until all processes stand, or go on.

@@ -273,5 +273,8 @@ func (s *Set) thaw(ctx context.Context, rec *Record) error {
 	if !rec.State.Paused {
 		return nil
 	}
-	return s.Thaw(ctx, rec.ID)
+	if err := s.Thaw(ctx, rec.ID); !errors.Is(err, ErrNotRunning) {
+		return err
+	}
+	return nil // it has ended meanwhile
 }
