@@ -90,6 +90,11 @@ func (a *app) build(ctx context.Context, o *buildOptions) error {
 	if o.jobs < 1 {
 		return misuse("--jobs %d: it takes a number from 1 on", o.jobs)
 	}
+	for _, tag := range o.tags {
+		if err := checkTarget(tag); err != nil {
+			return err
+		}
+	}
 	outputs, err := o.parseOutputs()
 	if err != nil {
 		return err

@@ -36,7 +36,7 @@ func (a *app) convertCommand() *cobra.Command {
 			"build on one another refer to each other.",
 		Example: "  strata convert Dockerfile -o app.cue\n" +
 			"  strata convert ./... -o app.cue --image registry.example.com/shop/base=base",
-		Args: cobra.MaximumNArgs(1),
+		Args: between(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			arg := dockerfileName
 			if len(args) > 0 {

@@ -178,7 +178,7 @@ func (a *app) initCommand() *cobra.Command {
 		Short: "Start a build description",
 		Long: "Write a first build.cue, and make the schema known to the cue command and to editors by\n" +
 			"vendoring it under cue.mod. Files that are there stay as they are.",
-		Args: cobra.MaximumNArgs(1),
+		Args: between(0, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir := "."
 			if len(args) > 0 {
@@ -251,7 +251,7 @@ func (a *app) whyCommand() *cobra.Command {
 		Use:   "why TARGET",
 		Short: "Say why each step of the last build was cached or ran",
 		Long:  "Compare the last build of a target with the one before it, and name for each step the first\nthing that differs.",
-		Args:  cobra.ExactArgs(1),
+		Args:  exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withEngine(cmd.Context(), func(e *engine.Engine) error {
 				return a.why(cmd.Context(), e, args[0], form)

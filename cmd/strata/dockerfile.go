@@ -147,10 +147,22 @@ func (a *app) findDockerfile(ctx context.Context, arg, file string, in *dockerfi
 		return err
 	}
 	req.Dir = filepath.Dir(abs)
-	if file == "" && !exists(abs) && !exists(filepath.Join(req.Dir, strings.ToLower(dockerfileName))) {
-		return fmt.Errorf("%s holds neither CUE files nor a Dockerfile: name one with -f", arg)
+	if exists(abs) || filepath.Base(abs) == dockerfileName && exists(filepath.Join(req.Dir, strings.ToLower(dockerfileName))) {
+		return nil
 	}
-	return nil
+	return noDockerfile(arg, file)
+}
+
+// noDockerfile says where -f may have been meant to lead.
+func noDockerfile(arg, file string) error {
+	below := filepath.Join(arg, file)
+	switch {
+	case file == "":
+		return fmt.Errorf("%s holds neither CUE files nor a Dockerfile: name one with -f", arg)
+	case !filepath.IsAbs(file) && exists(below):
+		return fmt.Errorf("there is no file %s: -f starts from the working directory; did you mean -f %s?", file, below)
+	}
+	return fmt.Errorf("there is no file %s: -f names a Dockerfile or a .cue file", file)
 }
 
 const dockerfileName = "Dockerfile"

@@ -57,7 +57,7 @@ func (a *app) createCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create [flags] IMAGE [COMMAND [ARG]...]",
 		Short: "Make a container without starting it",
-		Args:  cobra.MinimumNArgs(1),
+		Args:  atLeast(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withContainers(cmd.Context(), a.beside(&o), func(s *container.Set) error {
 				rec, err := a.create(cmd.Context(), s, &o, args)
