@@ -1,8 +1,10 @@
 package dockerfilecompat
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -48,8 +50,14 @@ func (e *Error) Render() string {
 // sourceError adds the place that BuildKit's error carries.
 func sourceError(filename string, data []byte, err error) error {
 	e := &Error{File: filename, Err: err}
+	if e.Line, e.Source = escapeLine(data, e.message()); e.Line > 0 {
+		return e
+	}
 	var at *parser.LocationError
 	if !errors.As(err, &at) || len(at.Locations) == 0 || len(at.Locations[0]) == 0 {
+		if errors.Is(err, filepath.ErrBadPattern) {
+			e.Err = fmt.Errorf("the ignore file has a %w", err)
+		}
 		e.Line, e.Source = guessPlace(data, e.message())
 		return e
 	}
@@ -85,16 +93,33 @@ func guessPlace(data []byte, message string) (line int, source []string) {
 	return 0, nil
 }
 
+// escapeLine finds the `# escape=` that a message is about. BuildKit gives the
+// line before it.
+func escapeLine(data []byte, message string) (line int, source []string) {
+	if !strings.HasPrefix(message, "invalid escape token") {
+		return 0, nil
+	}
+	lines := linesOf(data, 1, bytes.Count(data, []byte("\n"))+1)
+	n := slices.IndexFunc(lines, escapeDirective.MatchString)
+	if n < 0 {
+		return 0, nil
+	}
+	return n + 1, lines[n : n+1]
+}
+
+var escapeDirective = regexp.MustCompile(`(?i)^\s*#\s*escape\s*=`)
+
 // causes reports whether an instruction is what such an error is about: a
-// stage that is not there, an image that only a mount names, no arguments, or
-// bytes that are no text.
+// stage that is not there or a variable, an image that only a mount names, no
+// arguments, or bytes that are no text.
 func causes(cmd instructions.Command, source []string, message string) bool {
 	if strings.HasSuffix(message, "invalid UTF-8") {
 		return !utf8.ValidString(strings.Join(source, "\n"))
 	}
 	switch cmd := cmd.(type) {
 	case *instructions.CopyCommand:
-		return message == "invalid stage index "+cmd.From
+		return message == "invalid stage index "+cmd.From ||
+			strings.Contains(cmd.From, "$") && strings.HasPrefix(message, "variable expansion is not supported for --from")
 	case *instructions.RunCommand:
 		if strings.HasSuffix(message, "arguments are required") {
 			return !cmd.PrependShell && len(cmd.CmdLine) == 0
