@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/strata-build/strata/runtime/container"
 	"github.com/strata-build/strata/runtime/engine"
 	"github.com/strata-build/strata/runtime/image"
 )
@@ -86,18 +87,17 @@ func (a *app) inspect(ctx context.Context, e *engine.Engine, o inspectOptions, n
 
 // inspectOne describes a container of that name, else an image.
 func (a *app) inspectOne(ctx context.Context, e *engine.Engine, o inspectOptions, name string) (any, error) {
+	var noContainer error
 	if o.kind != "image" {
-		value, ok, err := a.inspectContainer(ctx, e, name, o.size)
-		if ok || err != nil {
+		value, err := a.inspectContainer(ctx, e, name, o.size)
+		if !errors.Is(err, container.ErrNotFound) || o.kind == "container" {
 			return value, err
 		}
-		if o.kind == "container" {
-			return nil, fmt.Errorf("%s: no such container; `strata ps -a` lists them", name)
-		}
+		noContainer = err
 	}
 	f, err := imageFacts(ctx, e, name, o.platform)
 	if errors.Is(err, image.ErrNotFound) && o.kind == "" {
-		return nil, fmt.Errorf("no such object: %w", err)
+		return nil, fmt.Errorf("no such object: %w; %w", err, noContainer)
 	}
 	if err != nil {
 		return nil, err

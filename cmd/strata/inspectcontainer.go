@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -105,16 +104,12 @@ type networkDescription struct {
 	Ports     map[string][]portBinding
 }
 
-// inspectContainer describes the container of a name or id; false if there is
-// none.
-func (a *app) inspectContainer(ctx context.Context, e *engine.Engine, name string, size bool) (any, bool, error) {
+// inspectContainer describes the container of a name or id.
+func (a *app) inspectContainer(ctx context.Context, e *engine.Engine, name string, size bool) (any, error) {
 	s := container.New(e)
 	rec, err := s.Find(ctx, name)
-	if errors.Is(err, container.ErrNotFound) {
-		return nil, false, nil
-	}
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	d, err := describeContainer(s, &rec)
 	if err == nil && size {
@@ -122,7 +117,7 @@ func (a *app) inspectContainer(ctx context.Context, e *engine.Engine, name strin
 		n, err = s.Size(ctx, rec.ID)
 		d.SizeRw = &n
 	}
-	return d, true, err
+	return d, err
 }
 
 func describeContainer(s *container.Set, rec *container.Record) (*containerDescription, error) {

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
@@ -72,11 +73,19 @@ func Pack(ctx context.Context, w io.Writer, src Place, o Options) error {
 // Unpack unpacks a tar stream, compressed or not, in a directory.
 func Unpack(ctx context.Context, dst Place, r io.Reader, o Options) error {
 	d, err := dst.destination()
-	if err == nil && (!d.exists || !isDir(&d.st)) {
+	switch {
+	case err != nil:
+	case !d.exists:
+		err = ErrNoDirectory
+	case !isDir(&d.st):
 		err = ErrNotDirectory
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", dst, err)
 	}
-	return dst.extract(ctx, d.path, r, o.Extract)
+	err = dst.extract(ctx, d.path, r, o.Extract)
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, tar.ErrHeader) {
+		err = fmt.Errorf("the tar stream is cut short, or none: %w", err)
+	}
+	return err
 }
