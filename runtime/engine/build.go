@@ -217,11 +217,18 @@ func (e *Engine) workerOptions(req Request) (worker.Options, error) {
 		Dir: dir("git"), Lock: e.Records().Lock, Secret: worker.SecretFunc(req.Secrets, gitsource.ErrNoSecret), Env: e.opt.Env,
 		SSHAgent: e.agentSocket(req.Agents),
 	})
-	opt.HTTP = httpsource.New(httpsource.Options{
-		Blobs: httpBlobs{e.Store}, Records: httpRecords{e.Store}, Transport: e.opt.Transport,
-		Secret: worker.SecretFunc(req.Secrets, httpsource.ErrNoSecret), UserAgent: e.opt.Registry.UserAgent, SingleID: e.opt.SingleID,
-	})
+	download := e.httpOptions()
+	download.Secret = worker.SecretFunc(req.Secrets, httpsource.ErrNoSecret)
+	opt.HTTP = httpsource.New(download)
 	return opt, errors.Join(errs...)
+}
+
+// httpOptions are those of every download.
+func (e *Engine) httpOptions() httpsource.Options {
+	return httpsource.Options{
+		Blobs: httpBlobs{e.Store}, Records: httpRecords{e.Store}, Transport: e.opt.Transport,
+		UserAgent: e.opt.Registry.UserAgent, SingleID: e.opt.SingleID,
+	}
 }
 
 // ImageVertices returns the vertices whose own layers end up in the results of

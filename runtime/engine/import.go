@@ -16,11 +16,7 @@ func (e *Engine) Download(ctx context.Context, url string) (io.ReadCloser, error
 	if err != nil {
 		return nil, err
 	}
-	client := httpsource.New(httpsource.Options{
-		Blobs: httpBlobs{e.Store}, Records: httpRecords{e.Store}, Transport: e.opt.Transport,
-		UserAgent: e.opt.Registry.UserAgent, SingleID: e.opt.SingleID,
-	})
-	got, err := client.Resolve(ctx, src)
+	got, err := httpsource.New(e.httpOptions()).Resolve(ctx, src)
 	if err != nil {
 		return nil, err
 	}

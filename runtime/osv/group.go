@@ -2,6 +2,7 @@ package osv
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -41,9 +42,7 @@ func groups(matches []match) []group {
 	}
 	told := map[string]bool{}
 	for _, g := range joined {
-		for id := range g.ids {
-			told[id] = true
-		}
+		maps.Copy(told, g.ids)
 	}
 	for _, g := range collective {
 		if slices.ContainsFunc(g.about, func(id string) bool { return !told[id] }) {
@@ -92,9 +91,7 @@ func join(all []group, g group) []group {
 			others = append(others, other)
 			continue
 		}
-		for id := range other.ids {
-			g.ids[id] = true
-		}
+		maps.Copy(g.ids, other.ids)
 		g.matches = append(other.matches, g.matches...)
 		g.about = append(other.about, g.about...)
 	}
@@ -122,11 +119,7 @@ func (g group) finding() Finding {
 		}
 		f.Summary = cmp.Or(f.Summary, m.advisory.summary())
 	}
-	ids := make([]string, 0, len(g.ids))
-	for id := range g.ids {
-		ids = append(ids, id)
-	}
-	slices.SortFunc(ids, compareIDs)
+	ids := slices.SortedFunc(maps.Keys(g.ids), compareIDs)
 	f.ID, f.Aliases = ids[0], ids[1:]
 	return f
 }

@@ -15,6 +15,7 @@ package osv
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -140,10 +141,5 @@ func (n *notes) add(text string) {
 }
 
 func (n *notes) sorted() []string {
-	var all []string
-	for text := range n.seen {
-		all = append(all, text)
-	}
-	slices.Sort(all)
-	return all
+	return slices.Sorted(maps.Keys(n.seen))
 }
