@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -115,6 +116,9 @@ func (a *app) ps(ctx context.Context, s *container.Set, o *psOptions, filter con
 		row := describeRow(&rec, o.noTrunc)
 		if o.size {
 			size, err := s.Size(ctx, rec.ID)
+			if errors.Is(err, container.ErrNotFound) {
+				continue // removed since it was listed
+			}
 			if err != nil {
 				return err
 			}

@@ -357,10 +357,9 @@ func (a *app) pruneVolumes(ctx context.Context, s *container.Set, filter volumeF
 			continue
 		}
 		size, err := s.VolumeSize(ctx, v.Name)
-		if err != nil {
-			return err
+		if err == nil {
+			err = s.RemoveVolume(ctx, v.Name)
 		}
-		err = s.RemoveVolume(ctx, v.Name)
 		if errors.Is(err, container.ErrVolumeInUse) || errors.Is(err, container.ErrNoVolume) {
 			continue
 		}

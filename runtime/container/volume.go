@@ -191,6 +191,9 @@ func (s *Set) VolumeSize(ctx context.Context, name string) (int64, error) {
 		return 0, err
 	}
 	size, _, err := snapshot.Usage(ctx, dir, s.e.Layers.Format())
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, fmt.Errorf("%s: %w", name, ErrNoVolume)
+	}
 	return size, err
 }
 

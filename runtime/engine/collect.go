@@ -12,7 +12,9 @@ import (
 	"github.com/strata-build/strata/runtime/image"
 	"github.com/strata-build/strata/runtime/layer"
 	"github.com/strata-build/strata/runtime/rootfs"
+	"github.com/strata-build/strata/runtime/snapshot"
 	"github.com/strata-build/strata/runtime/store"
+	"github.com/strata-build/strata/runtime/tree"
 	"github.com/strata-build/strata/runtime/worker"
 	"github.com/strata-build/strata/solver"
 )
@@ -98,14 +100,17 @@ func (e *Engine) owners() ([]store.Owner, error) {
 		if err != nil {
 			return nil, err
 		}
-		owners = append(owners, dirOwner{o.prefix, dir})
+		owners = append(owners, dirOwner{o.prefix, dir, e.Layers.Format()})
 	}
 	return owners, nil
 }
 
 // dirOwner owns the directories in a directory: cache mounts, volumes, and
 // what belongs to containers.
-type dirOwner struct{ prefix, dir string }
+type dirOwner struct {
+	prefix, dir string
+	format      tree.Format
+}
 
 // Prefix implements store.Owner.
 func (o dirOwner) Prefix() string { return o.prefix }
@@ -128,20 +133,9 @@ func (o dirOwner) IDs(context.Context) iter.Seq2[string, error] {
 
 // Size implements store.Owner.
 func (o dirOwner) Size(ctx context.Context, id string) (int64, error) {
-	var size int64
-	err := filepath.WalkDir(filepath.Join(o.dir, id), func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || ctx.Err() != nil {
-			return errors.Join(err, ctx.Err())
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		size += info.Size()
-		return nil
-	})
+	size, _, err := snapshot.Usage(ctx, filepath.Join(o.dir, id), o.format)
 	if errors.Is(err, fs.ErrNotExist) {
-		return size, nil // a step is at work in it
+		return 0, fmt.Errorf("%s%s: %w", o.prefix, id, store.ErrNotFound)
 	}
 	return size, err
 }

@@ -190,8 +190,8 @@ func (o keptOwner) Size(ctx context.Context, id string) (int64, error) {
 		return 0, notFound(err)
 	}
 	bytes, _, err := Usage(ctx, dir, o.format)
-	if errors.Is(err, os.ErrNotExist) {
-		return bytes, nil // a running container is at work in it
+	if errors.Is(err, os.ErrNotExist) { // it was dropped since
+		return 0, fmt.Errorf("kept tree %s: %w", id, store.ErrNotFound)
 	}
 	return bytes, err
 }

@@ -33,10 +33,11 @@ func (c *core) Usage(ctx context.Context, id string) (bytes, inodes int64, err e
 	return bytes, inodes, nil
 }
 
-// Usage adds up a directory tree, files with several names once.
+// Usage adds up a directory tree, files with several names once. Somebody may
+// be at work in it.
 func Usage(ctx context.Context, dir string, f tree.Format) (bytes, inodes int64, err error) {
 	u := usage{seen: make(map[uint64]bool)}
-	err = tree.Walk(ctx, tree.WalkRequest{Layers: []string{dir}, Format: f, Raw: true}, &u)
+	err = tree.Walk(ctx, tree.WalkRequest{Layers: []string{dir}, Format: f, Raw: true, Changing: true}, &u)
 	return u.bytes, u.inodes, err
 }
 

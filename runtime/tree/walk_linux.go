@@ -62,6 +62,9 @@ type WalkRequest struct {
 	// Raw visits the files of the one layer as they are, whiteouts too,
 	// instead of a merged view.
 	Raw bool
+	// Changing leaves out what goes away during the walk, where it would be an
+	// error otherwise.
+	Changing bool
 }
 
 // Walk visits the root and all below, the names of each directory in byte
@@ -75,7 +78,7 @@ func Walk(ctx context.Context, req WalkRequest, v Visitor) error {
 	if err != nil {
 		return err
 	}
-	w := walker{ctx: ctx, v: v, format: req.Format, raw: req.Raw}
+	w := walker{ctx: ctx, v: v, format: req.Format, raw: req.Raw, changing: req.Changing}
 	if len(top) == 0 {
 		return nil
 	}
@@ -103,10 +106,11 @@ func WalkRoot(ctx context.Context, root *rootfs.Root, v Visitor) error {
 }
 
 type walker struct {
-	ctx    context.Context
-	v      Visitor
-	format Format
-	raw    bool
+	ctx      context.Context
+	v        Visitor
+	format   Format
+	raw      bool
+	changing bool
 }
 
 // directory visits e, whose contents are those of the level.
@@ -125,12 +129,15 @@ func (w *walker) directory(e *Entry, l level, depth int) error {
 		return err
 	}
 	for _, n := range names {
-		if err := w.member(e.Path, l, n, depth); err != nil {
+		if err := w.member(e.Path, l, n, depth); err != nil && !w.gone(err) {
 			return err
 		}
 	}
 	return w.v.Leave(e)
 }
+
+// gone tells an error that only says that something is not there any more.
+func (w *walker) gone(err error) bool { return w.changing && errors.Is(err, unix.ENOENT) }
 
 // member visits the name n of the directory at path.
 func (w *walker) member(path string, l level, n levelName, depth int) error {
