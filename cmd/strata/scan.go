@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -162,36 +161,18 @@ func tableOfFindings(w io.Writer, findings []osv.Finding) error {
 	fmt.Fprintln(t, "SEVERITY\tPACKAGE\tINSTALLED\tFIXED IN\tVULNERABILITY\tSUMMARY")
 	for _, f := range findings {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Severity, f.Package, f.Installed,
-			cell(strings.Join(f.Fixed, ", ")), cell(f.ID), cell(shorten(f.Summary)))
+			cell(strings.Join(f.Fixed, ", ")), cell(f.ID), cell(ellipsis(f.Summary, summaryWidth)))
 	}
 	return t.Flush()
 }
 
 // cell is the database's text in the table.
-func cell(text string) string { return cmp.Or(clean(text), "-") }
-
-// clean replaces what would move a terminal's cursor or the table's columns.
-func clean(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, text)
-}
-
-func shorten(text string) string {
-	runes := []rune(text)
-	if len(runes) <= summaryWidth {
-		return text
-	}
-	return string(runes[:summaryWidth-1]) + "…"
-}
+func cell(text string) string { return cmp.Or(plainText(text), "-") }
 
 // summarise tells what was compared with what, and what could not be.
 func (a *app) summarise(report osv.Report, findings []osv.Finding) {
 	for _, w := range report.Warnings {
-		fmt.Fprintf(a.stderr, "warning: %s\n", clean(w))
+		fmt.Fprintf(a.stderr, "warning: %s\n", plainText(w))
 	}
 	fmt.Fprintf(a.stderr, "%s in %d packages, by %d advisories\n", countFindings(findings), report.Packages, report.Advisories)
 	if report.Unchecked > 0 {
