@@ -60,6 +60,7 @@ func (a *app) command() *cobra.Command {
 		&cobra.Group{ID: "containers", Title: "Containers:"},
 	)
 	a.addCommands(root)
+	checkHelp(root)
 	a.completeNames(root)
 	return root
 }
@@ -79,6 +80,24 @@ func (a *app) addCommands(root *cobra.Command) {
 		a.renameCommand(), a.portCommand(), a.commitCommand(), a.diffCommand(), a.monitorCommand(), a.execMonitorCommand(), a.cpCommand(),
 		a.statsCommand(), a.topCommand(), a.updateCommand(), a.volumeCommand(), a.containerCommand())
 	add("", a.versionCommand(), a.infoCommand())
+}
+
+// checkHelp makes `strata help` refuse what is no command: cobra shows the help
+// of all there is.
+func checkHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	for _, help := range root.Commands() {
+		if help.Name() != "help" {
+			continue
+		}
+		help.Args = func(_ *cobra.Command, args []string) error {
+			of, rest, err := root.Find(args)
+			if err == nil && len(rest) > 0 {
+				err = unknownCommand(of, rest[0])
+			}
+			return err
+		}
+	}
 }
 
 // unknownCommand says what was probably meant.
