@@ -60,7 +60,7 @@ func (a *app) convertCommand() *cobra.Command {
 // convert converts what the argument names: a Dockerfile, that of a
 // directory, or a tree of them.
 func (a *app) convert(ctx context.Context, o *convertOptions, arg string) error {
-	if _, err := os.Stat(o.output); err == nil && o.output != "-" {
+	if o.output != "-" && occupied(o.output) {
 		return misuse("%s is there already: remove it, or choose another -o", o.output)
 	}
 	convert := a.convertFile
@@ -87,6 +87,13 @@ func (a *app) convert(ctx context.Context, o *convertOptions, arg string) error 
 		}
 		return writeFile(o.output, cue)
 	})
+}
+
+// occupied reports whether there is a file that would be lost: one without
+// content, as mktemp makes, is none.
+func occupied(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && (!info.Mode().IsRegular() || info.Size() > 0)
 }
 
 // frontOptions are those of a compilation that nothing is built after.

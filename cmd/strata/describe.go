@@ -34,6 +34,9 @@ func (a *app) vetCommand() *cobra.Command {
 			"rules, where a warning fails as in `docker build --check`.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.paths = args
+			if len(args) == 1 && o.file == "" && isOtherFile(args[0]) {
+				o.file, o.paths = args[0], []string{filepath.Dir(args[0])}
+			}
 			src, err := o.locate()
 			if err != nil {
 				return err
@@ -56,6 +59,13 @@ func (a *app) vetCommand() *cobra.Command {
 	f.StringArrayVar(&o.contexts, "build-context", nil, "NAME=SOURCE: a further context of the Dockerfile")
 	o.registerMetadata(f)
 	return cmd
+}
+
+// isOtherFile tells a file that is no CUE. There is no context to be checked,
+// so it is a Dockerfile whatever its name.
+func isOtherFile(p string) bool {
+	info, err := os.Stat(p)
+	return err == nil && info.Mode().IsRegular() && filepath.Ext(p) != ".cue"
 }
 
 func (a *app) vet(ctx context.Context, o *vetOptions) error {
