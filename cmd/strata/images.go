@@ -319,18 +319,6 @@ func (f *imageFilter) excludes(labels map[string]string) bool {
 	return slices.ContainsFunc(f.without, func(label string) bool { return hasLabels(labels, []string{label}) })
 }
 
-// hasLabels reports whether labels have each NAME or NAME=VALUE.
-func hasLabels(labels map[string]string, wanted []string) bool {
-	for _, want := range wanted {
-		name, value, exact := strings.Cut(want, "=")
-		have, ok := labels[name]
-		if !ok || exact && have != value {
-			return false
-		}
-	}
-	return true
-}
-
 // matchesAny matches a name with docker's patterns: of the repository, or of
 // the repository with its tag.
 func matchesAny(name string, patterns []string) bool {

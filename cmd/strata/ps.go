@@ -141,7 +141,7 @@ func describeRow(rec *container.Record, whole bool) containerRow {
 	if !whole {
 		command = ellipsis(command, 20)
 	}
-	var mounts, labels []string
+	var mounts []string
 	for _, m := range rec.Config.Mounts {
 		name := cmp.Or(m.Source, string(m.Type))
 		if !whole {
@@ -149,15 +149,11 @@ func describeRow(rec *container.Record, whole bool) containerRow {
 		}
 		mounts = append(mounts, name)
 	}
-	for name, value := range rec.Config.Labels {
-		labels = append(labels, printable(name+"="+value)) // the image's
-	}
-	slices.Sort(labels)
 	ago := since(rec.Created)
 	return containerRow{
 		Command: strconv.Quote(command), CreatedAt: rec.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"),
 		CreatedSince: ago, RunningFor: ago, ID: containerID(rec, whole), Image: rec.Image.Name,
-		Labels: strings.Join(labels, ","), Mounts: strings.Join(mounts, ","), Names: rec.Name,
+		Labels: labelList(rec.Config.Labels), Mounts: strings.Join(mounts, ","), Names: rec.Name,
 		Networks: string(rec.Config.Network.Mode), Ports: portList(rec.State.Ports),
 		State: stateName(rec), Status: status(rec), labels: rec.Config.Labels,
 	}
@@ -268,9 +264,7 @@ func (f containerFilter) matcher(s *container.Set, key string, all []container.R
 		return func(rec *container.Record, v string) bool { return strings.HasPrefix(rec.ID, v) }, nil
 	case "label":
 		return func(rec *container.Record, v string) bool {
-			name, value, hasValue := strings.Cut(v, "=")
-			have, ok := rec.Config.Labels[name]
-			return ok && (!hasValue || have == value)
+			return hasLabels(rec.Config.Labels, []string{v})
 		}, nil
 	case "name":
 		return func(rec *container.Record, v string) bool {

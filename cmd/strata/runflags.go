@@ -205,15 +205,8 @@ func (o *containerFlags) readEnv(a *app, req *container.Request) error {
 	if err != nil {
 		return err
 	}
-	req.Config.Labels = map[string]string{}
-	for _, spec := range append(labels, o.labels...) {
-		name, value, _ := strings.Cut(spec, "=")
-		if name == "" {
-			return misuse("--label %q: it is NAME=VALUE", spec)
-		}
-		req.Config.Labels[name] = value
-	}
-	return nil
+	req.Config.Labels, err = parseLabels(append(labels, o.labels...))
+	return err
 }
 
 // readLines reads files with one setting on a line, and comments.

@@ -47,8 +47,12 @@ func (a *app) volumeCreateCommand() *cobra.Command {
 			if driver != localDriver {
 				return misuse("--driver %s: volumes are directories of the store, the driver %s; a path of the machine is mounted with -v /PATH:/PATH", driver, localDriver)
 			}
+			named, err := parseLabels(labels)
+			if err != nil {
+				return err
+			}
 			return a.withContainers(cmd.Context(), "", func(s *container.Set) error {
-				v, err := s.CreateVolume(cmd.Context(), name, parseLabels(labels))
+				v, err := s.CreateVolume(cmd.Context(), name, named)
 				if err == nil {
 					_, err = fmt.Fprintln(a.stdout, v.Name)
 				}
@@ -65,18 +69,6 @@ func (a *app) volumeCreateCommand() *cobra.Command {
 
 // localDriver is docker's name for volumes that are directories.
 const localDriver = "local"
-
-func parseLabels(specs []string) map[string]string {
-	if len(specs) == 0 {
-		return nil
-	}
-	labels := map[string]string{}
-	for _, spec := range specs {
-		name, value, _ := strings.Cut(spec, "=")
-		labels[name] = value
-	}
-	return labels
-}
 
 // volumeDescription is what inspect shows, docker's fields.
 type volumeDescription struct {
@@ -200,13 +192,8 @@ func rowOfVolume(s *container.Set, v container.Volume) (volumeRow, error) {
 		return volumeRow{}, err
 	}
 	users, err := s.VolumeUsers(v.Name)
-	var labels []string
-	for name, value := range v.Labels {
-		labels = append(labels, name+"="+value)
-	}
-	slices.Sort(labels)
 	return volumeRow{
-		Driver: localDriver, Labels: strings.Join(labels, ","), Links: strconv.Itoa(len(users)),
+		Driver: localDriver, Labels: labelList(v.Labels), Links: strconv.Itoa(len(users)),
 		Mountpoint: dir, Name: v.Name, Scope: localDriver, Size: "N/A", labels: v.Labels,
 	}, err
 }
@@ -261,12 +248,7 @@ func (f volumeFilter) matches(s *container.Set, v container.Volume) (bool, error
 	anyOf := func(key string, match func(string) bool) bool {
 		return len(f[key]) == 0 || slices.ContainsFunc(f[key], match)
 	}
-	labelled := !slices.ContainsFunc(f["label"], func(spec string) bool {
-		name, value, hasValue := strings.Cut(spec, "=")
-		have, ok := v.Labels[name]
-		return !ok || hasValue && have != value
-	})
-	return labelled &&
+	return hasLabels(v.Labels, f["label"]) &&
 		anyOf("name", func(part string) bool { return strings.Contains(v.Name, part) }) &&
 		anyOf("driver", func(driver string) bool { return driver == localDriver }) &&
 		anyOf("dangling", func(text string) bool {
