@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"runtime"
 	"slices"
 	"strconv"
@@ -362,16 +360,4 @@ func (o *buildOptions) writeFiles(res engine.Result) error {
 		return err
 	}
 	return writeFile(o.metadataFile, data)
-}
-
-// writeFile writes beside the destination and renames.
-func writeFile(name string, data []byte) error {
-	tmp := fmt.Sprintf("%s.%d.tmp", name, os.Getpid())
-	if err := os.WriteFile(tmp, data, 0o644); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	if err := os.Rename(tmp, name); err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", name, err), os.Remove(tmp))
-	}
-	return nil
 }
