@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -85,10 +87,29 @@ func (a *app) runIn(ctx context.Context, dir string, command []string) error {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.stdin, a.stdout, a.stderr
 	cmd.Env = append(os.Environ(), "STRATA_MOUNT="+dir)
-	err := cmd.Run()
+	// It decides what a signal means: a shell goes on after ^C, which the
+	// terminal sends to it as well.
+	cmd.Cancel = func() error {
+		return errors.Join(os.ErrProcessDone, ignore(cmd.Process.Signal(syscall.SIGTERM), os.ErrProcessDone))
+	}
+	return runInError(command[0], cmd.Run())
+}
+
+// runInError is the exit code that a shell would give.
+func runInError(name string, err error) error {
 	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() > 0 {
+	switch {
+	case errors.As(err, &exit) && exit.ExitCode() > 0:
 		return &exitError{code: exit.ExitCode()}
+	case errors.As(err, &exit):
+		status, _ := exit.Sys().(syscall.WaitStatus)
+		return &exitError{code: 128 + int(status.Signal())}
+	case errors.Is(err, exec.ErrNotFound):
+		return &exitError{exitNotFound, fmt.Errorf("there is no program %q in the PATH of this machine", name)}
+	case errors.Is(err, fs.ErrNotExist):
+		return &exitError{exitNotFound, fmt.Errorf("there is no program %s on this machine", name)}
+	case errors.Is(err, fs.ErrPermission):
+		return &exitError{exitNotExecutable, fmt.Errorf("%s cannot be executed: %w", name, fs.ErrPermission)}
 	}
 	return err
 }
