@@ -174,7 +174,11 @@ func (a *app) summarise(report osv.Report, findings []osv.Finding) {
 	for _, w := range report.Warnings {
 		fmt.Fprintf(a.stderr, "warning: %s\n", plainText(w))
 	}
-	fmt.Fprintf(a.stderr, "%s in %d packages, by %d advisories\n", countFindings(findings), report.Packages, report.Advisories)
+	advisories := "1 advisory"
+	if report.Advisories != 1 {
+		advisories = fmt.Sprintf("%d advisories", report.Advisories)
+	}
+	fmt.Fprintf(a.stderr, "%s in %s, by %s\n", countFindings(findings), plural(report.Packages, "package"), advisories)
 	if report.Unchecked > 0 {
 		fmt.Fprintf(a.stderr, "not looked up: %d, of which OSV does not know the distribution, or which have no version\n", report.Unchecked)
 	}
