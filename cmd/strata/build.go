@@ -155,6 +155,9 @@ func (o *buildOptions) parseOutputs() ([]exporter.Output, error) {
 		if err != nil {
 			return nil, misuse("-o %s: %v", text, err)
 		}
+		if err := checkNames(out); err != nil {
+			return nil, err
+		}
 		outputs = append(outputs, out)
 	}
 	if o.load {
@@ -175,6 +178,20 @@ func (o *buildOptions) parseOutputs() ([]exporter.Output, error) {
 		outputs = []exporter.Output{{Type: exporter.ImageStore}}
 	}
 	return outputs, nil
+}
+
+// checkNames looks at the names of an output that an image is kept or pushed
+// under; in archives they may be anything.
+func checkNames(out exporter.Output) error {
+	if out.Type != exporter.ImageStore && out.Type != exporter.RegistryPush {
+		return nil
+	}
+	for _, name := range out.Names {
+		if err := checkTarget(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // request turns what was compiled into a request for the engine.
