@@ -21,6 +21,9 @@ type LoadOptions struct {
 	// Tags set @tag fields: "name=value"; a bare "name" is for @if files and
 	// short forms.
 	Tags []string
+	// BuildArgs are values of those @tag fields that there are, and that Tags
+	// do not set. A name that no field has is no mistake.
+	BuildArgs map[string]string
 	// Targets are the images to decode; none is every image. A target is
 	//   api                     an image's name
 	//   ./services/api:api      the image of one package, for a name that
@@ -43,6 +46,7 @@ func Load(ctx context.Context, opts LoadOptions) (_ *Spec, err error) {
 	if err != nil {
 		return nil, err
 	}
+	s.takeBuildArgs()
 	fast, err := s.evaluate(ctx, hollowSchema)
 	if err == nil {
 		spec, err := s.spec(ctx, fast)

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +12,36 @@ import (
 	"cuelang.org/go/cue/build"
 	"cuelang.org/go/cue/load"
 )
+
+// takeBuildArgs sets the tags that are build arguments.
+func (s *session) takeBuildArgs() {
+	if len(s.opts.BuildArgs) == 0 {
+		return
+	}
+	p := &program{session: s, schema: hollowSchema, surveys: map[*build.Instance]*survey{}}
+	var all []*build.Instance
+	for _, g := range s.groups {
+		for _, inst := range load.Instances(g.args, s.config(g, p.schema, nil)) {
+			p.surveyAll(inst)
+			all = append(all, inst)
+		}
+	}
+	var tags []string
+	for _, name := range slices.Sorted(maps.Keys(s.opts.BuildArgs)) {
+		if _, ok := p.findTag(all, name); ok && !isSet(s.opts.Tags, name) {
+			tags = append(tags, name+"="+s.opts.BuildArgs[name])
+		}
+	}
+	s.opts.Tags = append(slices.Clone(s.opts.Tags), tags...)
+}
+
+// isSet reports whether a tag is among those that are set.
+func isSet(tags []string, name string) bool {
+	return slices.ContainsFunc(tags, func(arg string) bool {
+		given, _, _ := strings.Cut(arg, "=")
+		return given == name
+	})
+}
 
 // tagsFor are the tags that a group takes. CUE refuses those that none of the
 // packages it loads declares; with several groups another one may have them.
@@ -124,14 +155,7 @@ func (d *decoder) tagsIn(v cue.Value) string {
 }
 
 // given reports whether a tag was set.
-func (d *decoder) given(tag string) bool {
-	for _, arg := range d.session.opts.Tags {
-		if name, _, _ := strings.Cut(arg, "="); name == tag {
-			return true
-		}
-	}
-	return false
-}
+func (d *decoder) given(tag string) bool { return isSet(d.session.opts.Tags, tag) }
 
 // tagTakes reports whether a value has the type that a tag declares.
 func tagTakes(kind, value string) bool {

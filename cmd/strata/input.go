@@ -154,7 +154,9 @@ func (a *app) compileCUE(ctx context.Context, e *engine.Engine, o *inputOptions,
 	opts.Meta, opts.Ignore = rec, rec.ignore
 	opts.Dockerfiles = volatileFrontend{rec}
 	opts.Layouts = layouts{e, rec}
-	spec, err := schema.Load(ctx, schema.LoadOptions{Args: args, Tags: o.set, Targets: o.targets, Env: a.environ})
+	spec, err := schema.Load(ctx, schema.LoadOptions{
+		Args: args, Tags: o.set, BuildArgs: opts.Args, Targets: o.targets, Env: a.environ,
+	})
 	if err != nil {
 		return nil, err
 	}
