@@ -7,7 +7,7 @@ import "fmt"
 type Position struct {
 	File   string // as the user named it, or relative to the working directory
 	Line   int    // 1-based
-	Column int    // 1-based, in bytes as CUE counts
+	Column int    // 1-based, in bytes as CUE counts; 0 where only the line is known
 }
 
 // IsValid reports whether p names a place.
@@ -16,6 +16,9 @@ func (p Position) IsValid() bool { return p.Line > 0 }
 func (p Position) String() string {
 	if !p.IsValid() {
 		return p.File
+	}
+	if p.Column == 0 {
+		return fmt.Sprintf("%s:%d", p.File, p.Line)
 	}
 	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
 }
