@@ -73,7 +73,7 @@ func (s *Store) Put(ctx context.Context, name string, desc ocispec.Descriptor) (
 	if err := ctx.Err(); err != nil {
 		return Image{}, err
 	}
-	if err := s.blobs.PutRecord(Bucket, key, rec, found.refs...); err != nil {
+	if err := s.putRecord(key, rec, found.refs); err != nil {
 		return Image{}, fmt.Errorf("name image %s: %w", name, err)
 	}
 	return rec.image(key), nil

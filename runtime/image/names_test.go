@@ -3,7 +3,10 @@ package image
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/strata-build/strata/runtime/store"
 )
@@ -110,7 +113,7 @@ func TestDelete(t *testing.T) {
 	if _, err := s.Get("app:2"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("app:2 after Delete: %v", err)
 	}
-	if gone, err := s.Delete(ctx, id[:10]); err != nil || len(gone) != 3 {
+	if gone, err := s.Delete(ctx, id[:10]); err != nil || len(gone) != 2 {
 		t.Errorf("Delete of an id = %+v, %v", gone, err)
 	}
 	if all, err := s.List(); err != nil || len(all) != 0 {
@@ -118,6 +121,36 @@ func TestDelete(t *testing.T) {
 	}
 	if _, err := s.Delete(ctx, "app:1"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("Delete of nothing: %v", err)
+	}
+}
+
+// An image is kept by its digest while it has no name, and no longer.
+func TestNameless(t *testing.T) {
+	s := newSetup(t)
+	ctx := context.Background()
+	one, two := s.localImage(t, amd64, "layer one"), s.localImage(t, amd64, "layer two")
+	for _, step := range []struct {
+		name string
+		desc ocispec.Descriptor
+		want []string
+	}{
+		{"", one, []string{""}},
+		{"", two, []string{"", ""}},
+		{"app:1", one, []string{"app:1", ""}},
+		{"", one, []string{"app:1", ""}},
+		{"app:2", two, []string{"app:1", "app:2"}},
+	} {
+		if _, err := s.Put(ctx, step.name, step.desc); err != nil {
+			t.Fatal(err)
+		}
+		all, err := s.List()
+		var got []string
+		for _, img := range all {
+			got = append(got, img.Name)
+		}
+		if err != nil || !slices.Equal(got, step.want) {
+			t.Errorf("after Put(%q): %q, %v; want %q", step.name, got, err, step.want)
+		}
 	}
 }
 
