@@ -65,7 +65,7 @@ func (a *app) vetCommand() *cobra.Command {
 // so it is a Dockerfile whatever its name.
 func isOtherFile(p string) bool {
 	info, err := os.Stat(p)
-	return err == nil && info.Mode().IsRegular() && filepath.Ext(p) != ".cue"
+	return err == nil && !info.IsDir() && filepath.Ext(p) != ".cue"
 }
 
 func (a *app) vet(ctx context.Context, o *vetOptions) error {

@@ -137,6 +137,9 @@ func (a *app) findDockerfile(ctx context.Context, arg, file string, in *dockerfi
 		req.Filename = dockerfileName
 		req.Text, err = download(ctx, in.reader, file)
 		return err
+	case isStream(file):
+		req.Text, err = os.ReadFile(file)
+		return err
 	case req.Context == "" && !filepath.IsAbs(file):
 		return nil
 	case file == "":
@@ -151,6 +154,13 @@ func (a *app) findDockerfile(ctx context.Context, arg, file string, in *dockerfi
 		return nil
 	}
 	return noDockerfile(arg, file)
+}
+
+// isStream tells what is no file of a directory, such as the pipe of a shell's
+// <(command).
+func isStream(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && (name == "/dev/stdin" || info.Mode()&(os.ModeNamedPipe|os.ModeCharDevice) != 0)
 }
 
 // noDockerfile says where -f may have been meant to lead.
