@@ -78,7 +78,11 @@ func LayoutDigest(dir, tag string) (ocispec.Descriptor, error) {
 		if slices.Contains(names, want) || sameName(names[0], want) {
 			return desc, nil
 		}
-		have = append(have, strings.Join(strings.Fields(strings.Join(names[:2], " ")), "="))
+		known := strings.Fields(strings.Join(names[:2], " "))
+		if len(known) == 0 {
+			known = names[2:]
+		}
+		have = append(have, strings.Join(known, "="))
 	}
 	return ocispec.Descriptor{}, fmt.Errorf("OCI layout %s has no %q, it has %s: %w", dir, want, strings.Join(have, ", "), ErrNotFound)
 }

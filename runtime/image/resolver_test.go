@@ -214,6 +214,15 @@ func TestResolverOfLayout(t *testing.T) {
 	}
 	_, err = LayoutDigest(dir, "v2")
 	wantError(t, err, `"v2"`, "v1")
+	nameless := t.TempDir()
+	if path, err = layout.Write(nameless, empty.Index); err != nil {
+		t.Fatal(err)
+	}
+	if err := path.AppendImage(img); err != nil {
+		t.Fatal(err)
+	}
+	_, err = LayoutDigest(nameless, "v2")
+	wantError(t, err, "it has "+want.String())
 
 	// The layers come from the layout too.
 	loaded, err := s.Load(context.Background(), desc, nil, LayoutSource(dir))
