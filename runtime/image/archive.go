@@ -60,7 +60,7 @@ type dockerEntry struct {
 func (s *Store) Import(ctx context.Context, r io.Reader) ([]Imported, error) {
 	images, err := s.readArchive(ctx, r)
 	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, tar.ErrHeader):
 		return nil, fmt.Errorf("read image archive: it is cut short, or no archive: save or copy it again: %w", err)
 	case err != nil:
 		return nil, fmt.Errorf("read image archive: %w", err)
