@@ -42,7 +42,7 @@ func (s *Set) Stats(id string) (Stats, error) {
 		return Stats{}, err
 	}
 	st, err := s.stats(&rec)
-	if err != nil && !s.held(id) {
+	if err != nil && rec.target().Check() != nil {
 		return Stats{}, nil // it has just ended
 	}
 	if err != nil {
