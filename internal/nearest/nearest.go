@@ -11,7 +11,7 @@ func Name(name string, candidates []string) string {
 		if c == name {
 			continue
 		}
-		cost := editDistance(fold(name), fold(c))
+		cost := Distance(fold(name), fold(c))
 		limit := max(1, (max(len(name), len(c))+1)/3)
 		if cost <= limit && (cost < bestCost || cost == bestCost && c < best) {
 			best, bestCost = c, cost
@@ -30,9 +30,9 @@ func fold(s string) string {
 	}, strings.ToLower(s))
 }
 
-// editDistance counts the insertions, deletions, replacements and swaps of
+// Distance counts the insertions, deletions, replacements and swaps of
 // neighbours that make a into b.
-func editDistance(a, b string) int {
+func Distance(a, b string) int {
 	x, y := []rune(a), []rune(b)
 	var before, prev []int
 	row := make([]int, len(y)+1)

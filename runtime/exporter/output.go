@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/agext/levenshtein"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 
+	"github.com/strata-build/strata/internal/nearest"
 	"github.com/strata-build/strata/runtime/layer"
 )
 
@@ -319,12 +319,7 @@ func distinct(outputs []Output) error {
 
 // meant proposes the known word that is spelled most alike.
 func meant(word string, known []string) string {
-	best, cost := "", 3
-	for _, k := range known {
-		if c := levenshtein.Distance(word, k, nil); c < cost {
-			best, cost = k, c
-		}
-	}
+	best := nearest.Name(word, known)
 	if best == "" {
 		return ""
 	}

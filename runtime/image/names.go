@@ -9,11 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/agext/levenshtein"
 	"github.com/distribution/reference"
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/strata-build/strata/internal/nearest"
 	"github.com/strata-build/strata/runtime/registry"
 	"github.com/strata-build/strata/runtime/store"
 )
@@ -319,7 +319,7 @@ func (s *Store) Near(ref string) ([]string, error) {
 			names = append(names, img.Name)
 		}
 	}
-	return nearest(ref, names), nil
+	return nearNames(ref, names), nil
 }
 
 // unknown names images that are spelled alike.
@@ -339,15 +339,15 @@ func (s *Store) unknown(ref string) error {
 // maxNear is how many names a message proposes.
 const maxNear = 5
 
-// nearest returns the names whose repository is that of ref, or else those
+// nearNames returns the names whose repository is that of ref, or else those
 // that are spelled most like it.
-func nearest(ref string, names []string) []string {
+func nearNames(ref string, names []string) []string {
 	best, found := max(2, len(repositoryOf(ref))/3), []string(nil)
 	for _, name := range names {
 		cost := min(
-			levenshtein.Distance(repositoryOf(ref), repositoryOf(name), nil),
-			levenshtein.Distance(repositoryOf(ref), path.Base(repositoryOf(name)), nil)+1,
-			levenshtein.Distance(ref, name, nil))
+			nearest.Distance(repositoryOf(ref), repositoryOf(name)),
+			nearest.Distance(repositoryOf(ref), path.Base(repositoryOf(name)))+1,
+			nearest.Distance(ref, name))
 		if cost < best {
 			best, found = cost, nil
 		}

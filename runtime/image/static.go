@@ -270,7 +270,7 @@ func (r StaticResolver) unknown(ref string) error {
 		short = reference.FamiliarString(named)
 	}
 	hint := "add it"
-	if near := nearest(short, names); len(near) > 0 {
+	if near := nearNames(short, names); len(near) > 0 {
 		hint = "it has " + strings.Join(near, ", ")
 	}
 	return fmt.Errorf("%s: %w in the image metadata that was given; %s", short, ErrNotFound, hint)

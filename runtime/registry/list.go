@@ -12,8 +12,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/agext/levenshtein"
 	"github.com/distribution/reference"
+
+	"github.com/strata-build/strata/internal/nearest"
 )
 
 // maxPages bounds a listing of a registry that never stops.
@@ -127,7 +128,7 @@ func (c *Client) suggestTags(ctx context.Context, ref reference.Named, ep endpoi
 	defer cancel()
 	f := &failure{kinds: []error{err}}
 	tags, terr := c.Tags(ctx, reference.TrimNamed(ref))
-	switch near := nearest(tagged.Tag(), tags); {
+	switch near := nearTags(tagged.Tag(), tags); {
 	case terr != nil:
 		f.text = fmt.Sprintf("%v: check the name %s", err, reference.FamiliarName(ref))
 	case len(near) > 0:
@@ -138,15 +139,15 @@ func (c *Client) suggestTags(ctx context.Context, ref reference.Named, ep endpoi
 	return f
 }
 
-// nearest returns up to three names that are spelled like the wanted one.
-func nearest(want string, names []string) []string {
+// nearTags returns up to three names that are spelled like the wanted one.
+func nearTags(want string, names []string) []string {
 	type scored struct {
 		name string
 		cost int
 	}
 	var found []scored
 	for _, name := range names {
-		cost := levenshtein.Distance(want, name, nil)
+		cost := nearest.Distance(want, name)
 		if strings.HasPrefix(name, want) || strings.HasPrefix(want, name) {
 			cost = min(cost, 2)
 		}
