@@ -87,7 +87,8 @@ func (e *Engine) mountImage(ctx context.Context, req MountRequest) (Mount, error
 		err = e.mountLayers(ctx, &m, layers)
 	}
 	if err != nil && m.Made {
-		err = errors.Join(err, os.Remove(m.Dir))
+		// Where the mount itself failed, the directory was forgotten already.
+		err = errors.Join(err, ignoreMissing(os.Remove(m.Dir)))
 	}
 	return m, err
 }
@@ -245,11 +246,16 @@ func (e *Engine) forget(m Mount) error {
 		}
 	}
 	if m.Made {
-		if err := os.Remove(m.Dir); !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, ignoreMissing(os.Remove(m.Dir)))
 	}
 	return errors.Join(errs...)
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // Unmount ends a mount in which nobody is at work.
