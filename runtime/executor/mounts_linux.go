@@ -305,8 +305,8 @@ func newPts(ttyGroup bool) (*os.File, error) {
 }
 
 // mountCgroup shows the step its own control group, read-only unless it is
-// privileged: a runtime like Java's sizes itself by the limits. Without a group of its own it has no
-// limits, and on cgroup v1 the directory then stays empty.
+// privileged: a runtime like Java's sizes itself by the limits. Without a group
+// of its own it has no limits, and on cgroup v1 the directory then stays empty.
 func (s *step) mountCgroup() error {
 	const target = "/sys/fs/cgroup"
 	if _, ok := s.tree.mounts["/sys"]; !ok {
