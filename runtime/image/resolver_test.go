@@ -137,12 +137,15 @@ func TestResolverAsksOnce(t *testing.T) {
 	s, srv := newSetup(t), newServer(t)
 	remoteImage(t, srv, "a/b:1", 1)
 	var all sync.WaitGroup
+	var first sync.Once // one who asks late may ask anew
 	arrived := make(chan struct{}, 10)
 	srv.misbehave(func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodHead {
-			for range 10 {
-				<-arrived // until all have asked
-			}
+			first.Do(func() {
+				for range 10 {
+					<-arrived // until all have asked
+				}
+			})
 		}
 		return false
 	})
