@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,19 +25,20 @@ import (
 // life is one run of a container's first process, with all that is undone when
 // it has ended.
 type life struct {
-	m       *monitor
-	rec     Record
-	exec    *executor.Executor
-	root    *rootfs.Root
-	network *network.Namespace
-	spec    *executor.Spec
-	log     *logFile
-	streams []*stream
-	hungUp  chan struct{} // closed when nobody looks at the terminal any more
-	process *executor.Process
-	ports   []network.Port
-	cancel  context.CancelFunc
-	undo    undo.Stack
+	m        *monitor
+	rec      Record
+	exec     *executor.Executor
+	root     *rootfs.Root
+	network  *network.Namespace
+	spec     *executor.Spec
+	log      *logFile
+	streams  []*stream
+	hungUp   chan struct{} // closed when nobody looks at the terminal any more
+	process  *executor.Process
+	ports    []network.Port
+	cancel   context.CancelFunc
+	watching sync.WaitGroup // checks of its health
+	undo     undo.Stack
 }
 
 // start starts the container's first process.
@@ -318,7 +320,7 @@ func (l *life) begun(ctx context.Context) error {
 	if health != nil {
 		cmd := l.spec.Command
 		cmd.Cgroup = nil // it joins that of the container
-		go l.watch(ctx, executor.Target{PID: l.process.PID(), StartTime: started}, cmd)
+		l.watching.Go(func() { l.watch(ctx, executor.Target{PID: l.process.PID(), StartTime: started}, cmd) })
 	}
 	if !l.m.told {
 		l.m.told = true
@@ -351,6 +353,7 @@ func (l *life) wait(ctx context.Context) (executor.Status, error) {
 	attend(l.process, ended, l.signals(ctx, ended), l.m.req.IO.Resized)
 	kill()
 	l.cancel()
+	l.watching.Wait() // so that nothing is noted of this run in the next one
 	errs := []error{withoutGone(err)}
 	l.endStreams(ctx)
 	return status, errors.Join(append(errs, l.undo.Close())...)
