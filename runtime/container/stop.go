@@ -223,7 +223,7 @@ func (s *Set) Wait(ctx context.Context, id string) (Record, error) {
 		defer exit.Close()
 	}
 	rec, err := s.Get(id)
-	for err == nil && rec.State.Status != Exited && (rec.State.Live() || s.held(id)) {
+	for err == nil && s.ending(&rec) {
 		select {
 		case <-ctx.Done():
 			return rec, context.Cause(ctx)
@@ -237,6 +237,15 @@ func (s *Set) Wait(ctx context.Context, id string) (Record, error) {
 		rec = now
 	}
 	return rec, err
+}
+
+// ending tells whether there is something to wait for: an end, and of a
+// container that is removed then, that its name is free again.
+func (s *Set) ending(rec *Record) bool {
+	if rec.State.Status == Exited && !rec.Config.AutoRemove {
+		return false
+	}
+	return rec.State.Live() || s.held(rec.ID)
 }
 
 // Freeze stops all processes of a running container; Thaw lets them go on.
