@@ -68,7 +68,7 @@ func (a *app) exec(ctx context.Context, name string, req container.ExecRequest, 
 		req.IO, req.Signals = streams, signals
 		status, err := s.Exec(context.WithoutCancel(ctx), req)
 		if err := errors.Join(err, restore()); err != nil {
-			if code := runCode(err); code != exitEngine {
+			if code := container.StartCode(err); code != container.CodeEngine {
 				return &exitError{code, err}
 			}
 			return err
@@ -131,8 +131,8 @@ func (a *app) execMonitor(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		code := runCode(err)
-		if code == exitEngine {
+		code := container.StartCode(err)
+		if code == container.CodeEngine {
 			code = exitFailed
 		}
 		report.tell(started{Error: err.Error(), Code: code})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/strata-build/strata/runtime/container"
 	"github.com/strata-build/strata/runtime/engine"
 	"github.com/strata-build/strata/runtime/image"
 )
@@ -105,11 +106,11 @@ func runInError(name string, err error) error {
 		status, _ := exit.Sys().(syscall.WaitStatus)
 		return &exitError{code: 128 + int(status.Signal())}
 	case errors.Is(err, exec.ErrNotFound):
-		return &exitError{exitNotFound, fmt.Errorf("there is no program %q in the PATH of this machine", name)}
+		return &exitError{container.CodeNotFound, fmt.Errorf("there is no program %q in the PATH of this machine", name)}
 	case errors.Is(err, fs.ErrNotExist):
-		return &exitError{exitNotFound, fmt.Errorf("there is no program %s on this machine", name)}
+		return &exitError{container.CodeNotFound, fmt.Errorf("there is no program %s on this machine", name)}
 	case errors.Is(err, fs.ErrPermission):
-		return &exitError{exitNotExecutable, fmt.Errorf("%s cannot be executed: %w", name, fs.ErrPermission)}
+		return &exitError{container.CodeNotExecutable, fmt.Errorf("%s cannot be executed: %w", name, fs.ErrPermission)}
 	}
 	return err
 }

@@ -15,14 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/strata-build/strata/runtime/container"
-	"github.com/strata-build/strata/runtime/executor"
-)
-
-// docker's exit codes for containers that did not run.
-const (
-	exitEngine        = 125
-	exitNotExecutable = 126
-	exitNotFound      = 127
 )
 
 func (a *app) runCommand() *cobra.Command {
@@ -37,7 +29,7 @@ func (a *app) runCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.start = true
 			if detach && cmd.Flags().Changed("sig-proxy") {
-				return &exitError{exitEngine, errors.New("-d and --sig-proxy contradict each other: leave one out")}
+				return &exitError{container.CodeEngine, errors.New("-d and --sig-proxy contradict each other: leave one out")}
 			}
 			if detach {
 				return runError(a.runDetached(cmd.Context(), &o, args))
@@ -341,7 +333,7 @@ func (a *app) monitor(ctx context.Context, id string) error {
 		return err
 	})
 	if err != nil {
-		report.tell(started{Error: err.Error(), Code: runCode(err)})
+		report.tell(started{Error: err.Error(), Code: container.StartCode(err)})
 	}
 	return nil
 }
@@ -352,15 +344,5 @@ func runError(err error) error {
 	if err == nil || errors.As(err, &decided) && (decided.code != exitMisuse || decided.err == nil) {
 		return err // the container's own code may be that of misuse, too
 	}
-	return &exitError{runCode(err), err}
-}
-
-func runCode(err error) int {
-	switch {
-	case errors.Is(err, executor.ErrNotFound):
-		return exitNotFound
-	case errors.Is(err, executor.ErrNotExecutable):
-		return exitNotExecutable
-	}
-	return exitEngine
+	return &exitError{container.StartCode(err), err}
 }

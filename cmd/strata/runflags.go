@@ -409,6 +409,6 @@ func (o *containerFlags) readHealth(req *container.Request) error {
 // containers that could not be run.
 func engineErrors(cmd *cobra.Command) {
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &exitError{exitEngine, fmt.Errorf("%w; see `%s --help`", flagError(cmd, err), cmd.CommandPath())}
+		return &exitError{container.CodeEngine, fmt.Errorf("%w; see `%s --help`", flagError(cmd, err), cmd.CommandPath())}
 	})
 }

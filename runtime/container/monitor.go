@@ -204,11 +204,11 @@ func (m *monitor) once(ctx context.Context) (Record, error) {
 	return rec, errors.Join(err, updateErr)
 }
 
-// docker's exit codes of containers that could not be started.
+// docker's exit codes of what could not be run.
 const (
-	codeEngine        = 125
-	codeNotExecutable = 126
-	codeNotFound      = 127
+	CodeEngine        = 125
+	CodeNotExecutable = 126
+	CodeNotFound      = 127
 )
 
 // notStarted writes down why. A container that has never run stays Created,
@@ -216,7 +216,7 @@ const (
 func (m *monitor) notStarted(ctx context.Context, err error) (Record, error) {
 	rec, updateErr := m.set.update(context.WithoutCancel(ctx), m.id, func(rec *Record) error {
 		st := &rec.State
-		st.Error, st.ExitCode = err.Error(), startCode(err)
+		st.Error, st.ExitCode = err.Error(), StartCode(err)
 		// A killed monitor's, if any.
 		st.PID, st.StartTime, st.Monitor, st.Paused, st.Ports, st.Health = 0, 0, 0, false, nil, nil
 		if st.Status == Created {
@@ -250,13 +250,13 @@ func (m *monitor) foreign(ctx context.Context, err error) error {
 		err, platforms.Format(mf.Platform()), platforms.Format(e.Platform()))
 }
 
-// startCode is docker's exit code for what kept a container from starting.
-func startCode(err error) int {
+// StartCode is docker's exit code for what kept a command from starting.
+func StartCode(err error) int {
 	switch {
 	case errors.Is(err, executor.ErrNotFound):
-		return codeNotFound
+		return CodeNotFound
 	case errors.Is(err, executor.ErrNotExecutable):
-		return codeNotExecutable
+		return CodeNotExecutable
 	}
-	return codeEngine
+	return CodeEngine
 }

@@ -45,7 +45,7 @@ func TestStartCode(t *testing.T) {
 	for want, err := range map[int]error{
 		125: errors.New("anything"), 126: fmt.Errorf("run: %w", executor.ErrNotExecutable), 127: fmt.Errorf("run: %w", executor.ErrNotFound),
 	} {
-		if got := startCode(err); got != want {
+		if got := StartCode(err); got != want {
 			t.Errorf("%v: got %d, want %d", err, got, want)
 		}
 	}
