@@ -240,7 +240,7 @@ func TestContainersRootless(t *testing.T) {
 			t.Parallel()
 			out, err := containersAs(t, kind, ids, program)
 			if err != nil || !strings.Contains(out, "--- PASS: TestContainers") {
-				t.Errorf("%v\n%s", err, out)
+				t.Errorf("%v\n%s", err, testenv.Failures(out))
 			}
 		})
 	}

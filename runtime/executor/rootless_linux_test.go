@@ -88,21 +88,10 @@ func TestRootless(t *testing.T) {
 		out, err := asUser(t, kind, "-test.v", "-test.run", tests)
 		passed := strings.Count(out, "--- PASS")
 		if err != nil || passed == 0 {
-			t.Errorf("%s: %v\n%s", kind, err, failures(out))
+			t.Errorf("%s: %v\n%s", kind, err, testenv.Failures(out))
 		}
 		t.Logf("%s: %d passed", kind, passed)
 	}
-}
-
-// failures leaves out what passed.
-func failures(out string) string {
-	var b strings.Builder
-	for line := range strings.Lines(out) {
-		if !strings.HasPrefix(line, "=== ") && !strings.HasPrefix(line, "--- PASS") {
-			b.WriteString(line)
-		}
-	}
-	return b.String()
 }
 
 // What fails with a single ID, and takes a package manager with it, seems to

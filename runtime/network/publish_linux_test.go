@@ -642,7 +642,7 @@ func runChild(t *testing.T, command ...string) {
 	copyForAll(t, self, filepath.Join(dir, "network.test"))
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Errorf("%s: %v\n%s", strings.Join(command, " "), err, out)
+		t.Errorf("%s: %v\n%s", strings.Join(command, " "), err, testenv.Failures(string(out)))
 	}
 }
 

@@ -126,7 +126,7 @@ func rerun(t *testing.T, stage string, attr *syscall.SysProcAttr) {
 		t.Skipf("MISSING: unprivileged user namespaces: %v", err)
 	}
 	if err != nil {
-		t.Fatalf("%s: %v\n%s", stage, err, out)
+		t.Fatalf("%s: %v\n%s", stage, err, testenv.Failures(string(out)))
 	}
 	if !strings.Contains(string(out), "--- PASS: "+t.Name()) {
 		t.Fatalf("%s: the test did not run:\n%s", stage, out)
