@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/strata-build/strata/runtime/executor"
 )
 
@@ -56,24 +54,8 @@ func (s *Set) Exec(ctx context.Context, req ExecRequest) (executor.Status, error
 	}
 	ended := make(chan struct{})
 	defer close(ended)
-	go attend(p, ended, req.Signals, req.IO.Resized)
+	go p.Attend(ended, req.Signals, req.IO.Resized)
 	return p.Wait()
-}
-
-// attend passes signals and sizes on.
-func attend(p *executor.Process, ended <-chan struct{}, signals <-chan os.Signal, resized <-chan executor.Terminal) {
-	for {
-		select {
-		case <-ended:
-			return
-		case sig := <-signals:
-			if s, ok := sig.(unix.Signal); ok {
-				_ = p.Signal(s) // it may have ended
-			}
-		case size := <-resized:
-			_ = p.Resize(size) // it may have ended
-		}
-	}
 }
 
 // command describes the process: the container's own, but for what was asked

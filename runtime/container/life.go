@@ -350,7 +350,7 @@ func (l *life) wait(ctx context.Context) (executor.Status, error) {
 		case <-ended:
 		}
 	}()
-	attend(l.process, ended, l.signals(ctx, ended), l.m.req.IO.Resized)
+	l.process.Attend(ended, l.signals(ctx, ended), l.m.req.IO.Resized)
 	kill()
 	l.cancel()
 	l.watching.Wait() // so that nothing is noted of this run in the next one

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/buildkit/client"
@@ -57,6 +58,10 @@ type Request struct {
 	Epoch time.Time
 	// Status takes the progress; Build closes it.
 	Status chan *client.SolveStatus
+	// Failed, when set, is called with the first step that failed and the
+	// build's error, after Status is closed. While it runs, the step can be
+	// entered.
+	Failed func(*worker.FailedStep, error) error
 }
 
 // Built is one exported image.
@@ -74,15 +79,20 @@ type Result struct {
 
 // Build solves all targets as one graph and exports the images.
 func (e *Engine) Build(ctx context.Context, req Request) (Result, error) {
-	if req.Status != nil {
-		defer close(req.Status)
-	}
 	b, err := e.newBuild(ctx, req)
 	if err != nil {
+		req.closeStatus()
 		return Result{}, err
 	}
 	res, err := b.run(ctx)
-	return res, errors.Join(err, b.close())
+	req.closeStatus()
+	return res, errors.Join(err, b.showFailed(err), b.close())
+}
+
+func (r *Request) closeStatus() {
+	if r.Status != nil {
+		close(r.Status)
+	}
 }
 
 // build is one build under way.
@@ -93,6 +103,7 @@ type build struct {
 	edges   []solver.Edge
 	worker  *worker.Worker
 	packer  *packer
+	failed  atomic.Pointer[worker.FailedStep] // the first, if anybody wants it
 	release func() error
 }
 
@@ -117,12 +128,23 @@ func (e *Engine) newBuild(ctx context.Context, req Request) (*build, error) {
 	}
 	opt.Lease = lease
 	opt.Made = b.packer.made
+	if req.Failed != nil {
+		opt.Failed = func(step *worker.FailedStep) { b.failed.CompareAndSwap(nil, step) }
+	}
 	b.worker = worker.New(opt)
 	b.release = func() error { return errors.Join(b.worker.Close(), lease.Close(), e.Store.ReleaseMade()) }
 	return b, nil
 }
 
 func (b *build) close() error { return errors.Join(b.packer.wait(), b.release()) }
+
+// showFailed gives a step that failed to who wants it.
+func (b *build) showFailed(err error) error {
+	if step := b.failed.Load(); step != nil {
+		return b.req.Failed(step, err)
+	}
+	return nil
+}
 
 // run solves and exports.
 func (b *build) run(ctx context.Context) (Result, error) {

@@ -104,6 +104,23 @@ func (p *Process) Resize(t Terminal) error {
 	return failed
 }
 
+// Attend passes signals and sizes of the terminal on to the process until ended
+// is closed.
+func (p *Process) Attend(ended <-chan struct{}, signals <-chan os.Signal, sizes <-chan Terminal) {
+	for {
+		select {
+		case <-ended:
+			return
+		case sig := <-signals:
+			if s, ok := sig.(unix.Signal); ok {
+				_ = p.Signal(s) // it may have ended
+			}
+		case size := <-sizes:
+			_ = p.Resize(size) // it may have ended
+		}
+	}
+}
+
 // Wait waits until the command has ended, all processes that it left behind
 // are gone, and all that it wrote has reached Stdout and Stderr. The error is
 // about waiting and copying: a command that fails is a Status. If ctx of Start

@@ -140,7 +140,7 @@ func (o *execOp) Run(ctx context.Context, in []solver.Result, p solver.Progress)
 		return nil, err
 	}
 	if err := run.execute(ctx); err != nil {
-		return nil, err
+		return nil, errors.Join(err, run.keepFailed(ctx, err))
 	}
 	return run.commit(ctx)
 }
@@ -176,6 +176,8 @@ type execRun struct {
 	*execOp
 	in       []solver.Result
 	progress solver.Progress
+	// left are trees to mount in place of inputs: those of a failed run.
+	left map[*pb.Mount]*Result
 
 	root    *mounted
 	mounts  []*mounted

@@ -76,7 +76,9 @@ func (r *execRun) open(ctx context.Context, m *pb.Mount) (*mounted, error) {
 // openBind mounts an input: writable in a snapshot of its own, or as a view.
 func (r *execRun) openBind(ctx context.Context, mt *mounted) error {
 	in := scratch
-	if mt.m.Input >= 0 {
+	if left, ok := r.left[mt.m]; ok {
+		in = left
+	} else if mt.m.Input >= 0 {
 		in = resultOf(r.in[mt.m.Input])
 	}
 	layers, err := r.w.layersOf(ctx, in)

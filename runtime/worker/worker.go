@@ -79,6 +79,8 @@ type Options struct {
 
 	// Made, when set, is told of each layer that a vertex has made.
 	Made func(v *solver.Vertex, id string)
+	// Failed, when set, is given each step that fails.
+	Failed func(*FailedStep)
 }
 
 // Secrets are the secrets that the user gave, by id.
