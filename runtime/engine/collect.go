@@ -49,8 +49,9 @@ func policy() store.Policy {
 
 // PruneRequest says what to remove.
 type PruneRequest struct {
-	// KeepBytes is what the cache may keep; All removes all that is not in
-	// use by an image or a build.
+	// KeepBytes is what the store may hold; All removes all that no image and
+	// no running build needs. Without either of them, the unpacked layers of
+	// images stay, too.
 	KeepBytes int64
 	All       bool
 	Filter    store.Filter
@@ -67,7 +68,10 @@ func (e *Engine) Prune(ctx context.Context, req PruneRequest) (store.Report, err
 	if err != nil {
 		return store.Report{}, err
 	}
-	return e.collect(ctx, p, owners)
+	if p.All || p.KeepBytes > 0 {
+		return e.collect(ctx, p, owners)
+	}
+	return e.collectBesideImages(ctx, p, owners)
 }
 
 func (e *Engine) collect(ctx context.Context, p store.Policy, owners []store.Owner) (store.Report, error) {

@@ -8,6 +8,7 @@ import (
 
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
 	"github.com/strata-build/strata/runtime/image"
 	"github.com/strata-build/strata/runtime/layer"
@@ -193,13 +194,32 @@ func (s *survey) share(f *ImageFacts) {
 // Sweep frees what no name needs any more, as `rmi` does: not the cache, and
 // not the unpacked layers of the images that stay.
 func (e *Engine) Sweep(ctx context.Context) (store.Report, error) {
+	// Layers are measured once. What belongs to containers and caches is not
+	// looked at: to measure it can take long, and it does not go.
+	return e.collectBesideImages(ctx, policy(), []store.Owner{e.Snapshots.Owner()})
+}
+
+// collectBesideImages collects what the policy does not keep, except for the
+// unpacked layers of images: no record refers to those, as they can be made
+// again, but the next container would have to wait for it.
+func (e *Engine) collectBesideImages(ctx context.Context, p store.Policy, owners []store.Owner) (store.Report, error) {
 	lease, err := e.Store.NewLease(ctx)
 	if err != nil {
 		return store.Report{}, err
 	}
+	// On a full disk there is no room for a lease, and the layers go as well.
+	if err := e.leaseUnpacked(ctx, lease); err != nil && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		return store.Report{}, errors.Join(err, lease.Close())
+	}
+	rep, err := e.collect(ctx, p, owners)
+	return rep, errors.Join(err, lease.Close())
+}
+
+// leaseUnpacked adds the unpacked layers of all images to a lease.
+func (e *Engine) leaseUnpacked(ctx context.Context, lease *store.Lease) error {
 	images, err := e.Images.List()
 	if err != nil {
-		return store.Report{}, errors.Join(err, lease.Close())
+		return err
 	}
 	for _, img := range images {
 		manifests, err := e.Images.LoadAll(ctx, img.Desc, nil)
@@ -209,13 +229,10 @@ func (e *Engine) Sweep(ctx context.Context) (store.Report, error) {
 		for _, m := range manifests {
 			for _, id := range e.Layers.Unpacked(m.Config.RootFS.DiffIDs) {
 				if err := lease.Add(snapshot.Ref(id)); err != nil {
-					return store.Report{}, errors.Join(err, lease.Close())
+					return err
 				}
 			}
 		}
 	}
-	// Layers are measured once. What belongs to containers and caches is not
-	// looked at: to measure it can take long, and it does not go.
-	rep, err := e.collect(ctx, policy(), []store.Owner{e.Snapshots.Owner()})
-	return rep, errors.Join(err, lease.Close())
+	return nil
 }
