@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/containerd/platforms"
@@ -113,17 +114,16 @@ func lastTime(history []ocispec.History) *time.Time {
 // alignHistory makes the history have exactly one entry that is not empty for
 // each layer, as BuildKit's normalizeLayersAndHistory does.
 func alignHistory(given []ocispec.History, p PlatformImage, layers int, epoch time.Time) []ocispec.History {
-	history := make([]ocispec.History, 0, len(given))
+	history := slices.Clone(given) // nil stays nil: the config then says null
 	used := 0
-	for _, h := range given {
+	for i := range history {
 		// More steps than layers should not happen; the last ones lose.
 		if used >= layers {
-			h.EmptyLayer = true
+			history[i].EmptyLayer = true
 		}
-		if !h.EmptyLayer {
+		if !history[i].EmptyLayer {
 			used++
 		}
-		history = append(history, h)
 	}
 	for ; used < layers; used++ {
 		history = append(history, ocispec.History{Created: &epoch, CreatedBy: description(p, used), Comment: historyComment})

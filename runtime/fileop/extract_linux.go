@@ -106,7 +106,7 @@ func (x *extractor) entry(hdr *tar.Header, r io.Reader) error {
 	switch hdr.Typeflag {
 	case tar.TypeDir:
 		return x.dir(dir, p, &a, merge)
-	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeCont:
+	case tar.TypeReg: // the old GNU forms of a sparse file and of a contiguous one are refused, as there
 		return x.regular(dir, name, &a, r)
 	case tar.TypeLink:
 		return x.link(dir, name, hdr, &a)
