@@ -63,8 +63,8 @@ func (s *Set) Commit(ctx context.Context, req CommitRequest) (exporter.Result, e
 
 // pack makes a layer of what the container has written. Times stay as they are.
 func (s *Set) pack(ctx context.Context, rec *Record, req *CommitRequest) (id string, err error) {
-	if req.Pause && rec.State.Status == Running && !rec.State.Paused {
-		thaw, err := s.freeze(ctx, rec)
+	if req.Pause && rec.State.Live() {
+		thaw, err := s.freeze(ctx, rec.ID)
 		if err != nil {
 			return "", err
 		}
@@ -75,19 +75,6 @@ func (s *Set) pack(ctx context.Context, rec *Record, req *CommitRequest) (id str
 		return err
 	})
 	return id, err
-}
-
-// freeze stops the container's processes until thaw is called. Where it has no
-// control group (rootless, mostly), nothing can.
-func (s *Set) freeze(ctx context.Context, rec *Record) (thaw func() error, err error) {
-	group, err := s.group(rec)
-	if err != nil || group == nil {
-		return func() error { return nil }, err
-	}
-	if err := group.Freeze(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("pause container %s: %w", rec.Name, err), group.Close())
-	}
-	return func() error { return errors.Join(group.Thaw(context.WithoutCancel(ctx)), group.Close()) }, nil
 }
 
 // describe writes into an image's config what the container was run with, as

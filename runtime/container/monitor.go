@@ -60,7 +60,9 @@ func (s *Set) Run(ctx context.Context, req RunRequest) (Record, error) {
 		return Record{}, err
 	}
 	m := &monitor{set: s, id: req.ID, req: req}
+	stop := s.attendFreezes(ctx, req.ID)
 	rec, err := m.run(ctx)
+	stop()
 	if !rec.Config.AutoRemove {
 		return rec, errors.Join(err, lock.Unlock())
 	}

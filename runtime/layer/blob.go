@@ -113,16 +113,16 @@ func (s *Store) makeBlob(ctx context.Context, id string, c Compression) (Info, e
 	return Info{DiffID: made.diffID, Desc: desc}, nil
 }
 
-// Pack makes a layer of a directory in overlay format that may go on changing,
-// such as that of a container's changes, and returns its id. The process leases
-// layer and blob.
+// Pack makes a layer of a directory in overlay format, such as that of a
+// container's changes, and returns its id. The directory may change meanwhile
+// and later. The process leases layer and blob.
 func (s *Store) Pack(ctx context.Context, dir string, c Compression) (string, error) {
 	c, err := c.normal()
 	if err != nil {
 		return "", err
 	}
 	made, desc, err := s.write(ctx, c, nil, func(w io.Writer) error {
-		return WriteTar(ctx, w, dir, WriteOptions{Epoch: s.epoch, Format: s.format})
+		return WriteTar(ctx, w, dir, WriteOptions{Epoch: s.epoch, Format: s.format, Changing: true})
 	})
 	if err != nil {
 		return "", fmt.Errorf("pack %s: %w", dir, err)

@@ -33,19 +33,23 @@ var (
 type WriteOptions struct {
 	// Epoch is the upper bound of the times written; zero keeps them.
 	Epoch time.Time
+	// Changing takes files as they are when they come along: one that goes
+	// away is left out, and one that shrinks is filled up with zeros, where it
+	// would be an error otherwise.
+	Changing bool
 	tree.Format
 }
 
 // WriteTar writes the layer directory dir as an uncompressed layer tar.
 func WriteTar(ctx context.Context, w io.Writer, dir string, o WriteOptions) error {
-	req := tree.WalkRequest{Layers: []string{dir}, Format: o.Format, Raw: true}
+	req := tree.WalkRequest{Layers: []string{dir}, Format: o.Format, Raw: true, Changing: o.Changing}
 	return writeTar(ctx, w, req, o.Epoch)
 }
 
 // FlattenTar writes the merged view of layer directories, bottom first, as a
 // plain tar: a whole file system, without whiteouts.
 func FlattenTar(ctx context.Context, w io.Writer, layers []string, o WriteOptions) error {
-	req := tree.WalkRequest{Layers: layers, Format: o.Format}
+	req := tree.WalkRequest{Layers: layers, Format: o.Format, Changing: o.Changing}
 	return writeTar(ctx, w, req, o.Epoch)
 }
 
@@ -54,6 +58,7 @@ func writeTar(ctx context.Context, w io.Writer, req tree.WalkRequest, epoch time
 		ctx:       ctx,
 		w:         w,
 		layer:     req.Raw,
+		changing:  req.Changing,
 		overrides: req.Overrides(),
 		epoch:     epoch,
 		buf:       make([]byte, 0, tarBuffer),
@@ -76,6 +81,7 @@ type tarWriter struct {
 	ctx       context.Context
 	w         io.Writer
 	layer     bool // a single layer, with its marks
+	changing  bool
 	overrides bool
 	epoch     time.Time
 	buf       []byte
@@ -195,6 +201,9 @@ func (t *tarWriter) regular(e *tree.Entry) error {
 		return err
 	}
 	defer unix.Close(fd)
+	if err := t.refresh(e, fd); err != nil {
+		return err
+	}
 	attrs, err := rootfs.FileXattrs(fd)
 	if err != nil {
 		return fmt.Errorf("read extended attributes: %w", err)
@@ -219,6 +228,21 @@ func (t *tarWriter) open(e *tree.Entry) (int, error) {
 		return e.Dir.Open(e.Name, flags, 0)
 	}
 	return fd, err
+}
+
+// refresh takes of a changing file what it is now. What is no file any more has
+// gone away.
+func (t *tarWriter) refresh(e *tree.Entry, fd int) error {
+	if !t.changing {
+		return nil
+	}
+	if err := unix.Fstat(fd, &e.Stat); err != nil {
+		return err
+	}
+	if e.Stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return unix.ENOENT
+	}
+	return nil
 }
 
 // describe returns the entry's header; an override decides what it stands for.
@@ -352,6 +376,9 @@ func (t *tarWriter) read(fd int, at, end int64) error {
 		}
 		if err != nil {
 			return err
+		}
+		if n == 0 && t.changing {
+			return t.zeros(end - at)
 		}
 		if n == 0 {
 			return ErrChanged

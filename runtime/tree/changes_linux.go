@@ -36,7 +36,8 @@ var errStop = errors.New("stop")
 // layer directories lower (bottom first), in walk order, without mounting. A
 // directory that the layer shares with those below is modified, whatever may
 // be different in it, as in docker; of a deleted directory, only itself is
-// named. Where lower is nil, nothing is known about what is below: all files
+// named. What goes away meanwhile, as in a container that runs, is left out.
+// Where lower is nil, nothing is known about what is below: all files
 // are added, and each whiteout is a deletion.
 func Changes(ctx context.Context, dir string, lower []string, f Format) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
@@ -44,7 +45,7 @@ func Changes(ctx context.Context, dir string, lower []string, f Format) iter.Seq
 		l := lister{yield: yield, format: f, blind: lower == nil, below: []shadow{{level: below}}}
 		defer l.close()
 		if err == nil {
-			err = Walk(ctx, WalkRequest{Layers: []string{dir}, Format: f, Raw: true}, &l)
+			err = Walk(ctx, WalkRequest{Layers: []string{dir}, Format: f, Raw: true, Changing: true}, &l)
 		}
 		if err != nil && !errors.Is(err, errStop) {
 			yield(Change{}, err)

@@ -125,7 +125,7 @@ func (w *walker) directory(e *Entry, l level, depth int) error {
 		return err
 	}
 	names, err := l.names()
-	if err != nil {
+	if err != nil && !w.gone(err) {
 		return err
 	}
 	for _, n := range names {
@@ -136,8 +136,11 @@ func (w *walker) directory(e *Entry, l level, depth int) error {
 	return w.v.Leave(e)
 }
 
-// gone tells an error that only says that something is not there any more.
-func (w *walker) gone(err error) bool { return w.changing && errors.Is(err, unix.ENOENT) }
+// gone tells an error that only says that something is not there any more, or
+// something else is in its place.
+func (w *walker) gone(err error) bool {
+	return w.changing && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP))
+}
 
 // member visits the name n of the directory at path.
 func (w *walker) member(path string, l level, n levelName, depth int) error {
