@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/client/llb"
@@ -30,9 +31,12 @@ type base struct {
 
 // base finds what the image starts from.
 func (s *stage) base(ctx context.Context, at place) (*base, error) {
-	from := s.image.From
 	if s.image.Dockerfile != nil {
 		return s.fromDockerfile(ctx, at)
+	}
+	from, err := s.c.decide(s.image, s.image.From, at.target)
+	if err != nil {
+		return nil, err
 	}
 	b, err := s.find(ctx, from, at)
 	if err != nil {
@@ -47,6 +51,30 @@ func (s *stage) base(ctx context.Context, at place) (*base, error) {
 
 func samePlatform(a, b ocispecs.Platform) bool {
 	return platforms.FormatAll(platforms.Normalize(a)) == platforms.FormatAll(platforms.Normalize(b))
+}
+
+// decide takes the case of a switch that the arguments name; any other `from`
+// is what it is.
+func (c *compilation) decide(img *schema.Image, from *schema.From, target ocispecs.Platform) (*schema.From, error) {
+	if from == nil || from.Switch == nil {
+		return from, nil
+	}
+	sw := from.Switch
+	value, err := c.expandGlobal(img, sw.Word, target)
+	if err != nil {
+		return nil, because(sw.Pos, err, "expand switch %q", sw.Word)
+	}
+	var values []string
+	for _, k := range sw.Cases {
+		if k.Value == value {
+			return c.decide(img, k.From, target)
+		}
+		values = append(values, k.Value)
+	}
+	if sw.Default != nil {
+		return c.decide(img, sw.Default, target)
+	}
+	return nil, mistake(sw.Pos, "add the case, or a default", "switch %q is %q, and the cases are %s", sw.Word, value, strings.Join(values, ", "))
 }
 
 // find opens what a `from` names, or the named context that takes its place.

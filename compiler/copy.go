@@ -46,9 +46,12 @@ func (s *stage) copyStep(ctx context.Context, step *schema.Step) error {
 			return mistake(step.Pos, "give `to`, or write {source: destination}", "%s has no destination", step.Verb)
 		}
 		c.sources, c.dest = step.Paths, step.To
+		for _, f := range step.Files {
+			c.contents = append(c.contents, instructions.SourceContent{Path: f.Key, Data: f.Value})
+		}
 		return s.copyExpanded(ctx, step, c)
 	}
-	if step.To != "" || len(step.Paths) > 0 {
+	if step.To != "" || len(step.Paths)+len(step.Files) > 0 {
 		return mistake(step.FieldPos["to"], "leave `to` out", "the destination is given twice")
 	}
 	for _, pair := range step.Pairs {

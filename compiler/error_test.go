@@ -47,6 +47,9 @@ func TestMistakes(t *testing.T) {
 		{"platforms contradict", "stages: s: {from: \"alpine\", platform: \"linux/s390x\"}\nfrom: stages.s\nplatform: \"linux/riscv64\"",
 			[]string{"platform \"linux/riscv64\" contradicts that of the image below, which is for linux/s390x"}},
 		{"git and ref contradict", "from: {git: \"https://example.com/x.git#v1\", ref: \"v2\"}", []string{"ref \"v2\" contradicts \"v1\" in the URL"}},
+		{"no case", "stages: a: from: \"alpine\"\nfrom: {switch: \"$TARGETOS\", cases: {darwin: stages.a, windows: stages.a}}",
+			[]string{"app.cue:3:1: images.app: switch \"$TARGETOS\" is \"linux\", and the cases are darwin, windows", "add the case, or a default"}},
+		{"bad switch", "from: {switch: \"${\", cases: a: \"alpine\"}", []string{"app.cue:2:1: images.app: expand switch"}},
 		{"no repository", "from: git: \"https://example.com/x\"", []string{"git \"https://example.com/x\"", "write the URL of a repository"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

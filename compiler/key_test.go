@@ -74,11 +74,17 @@ func fullSteps(stage *schema.Image) []*schema.Step {
 				{Target: "/m7", RW: true},
 				{Target: "/m8", Type: "cache", ReadOnly: true},
 				{Target: "/m5", Type: "secret", ID: "i", Required: true, UID: num(1), GID: num(2), Mode: "0400"},
+				{Target: "/m9", Type: "secret", ID: "i", Env: "E"},
 				{Target: "/m6", Type: "ssh", ID: "i", Required: true, UID: num(1), GID: num(2), Mode: "0600"},
 			},
-			Cache: []string{"/c1"}, Tmpfs: []string{"/t1"}, SSH: "agent", Network: "none", Insecure: true, Stdin: str("in\n"),
+			Cache: []string{"/c1"}, Tmpfs: []string{"/t1"}, SSH: []string{"agent", "other"}, Network: "none", Insecure: true, Stdin: str("in\n"),
+			Devices: []schema.Device{{Name: "v.com/a=b"}, {Name: "v.com/a=c", Required: true}},
 			Secrets: []schema.Secret{{Target: "/s1", ID: "one"}, {Target: "ENV1", ID: "two", Required: true}}},
 		shared(schema.Step{Verb: schema.VerbCopy, Paths: []string{"$ARG1", "b"}, To: "/to/", Chmod: "700", Include: []string{"i"}, Exclude: []string{"x"}}),
+		shared(schema.Step{Verb: schema.VerbCopy, Paths: []string{"a"}, To: "/to/", Files: []schema.Pair{{Key: "n", Value: "$ARG1"}}}),
+		shared(schema.Step{Verb: schema.VerbCopy, Paths: []string{"a"}, To: "/sw/", From: &schema.From{Switch: &schema.Switch{
+			Word: "v", Cases: []schema.Case{{Value: "v", From: &schema.From{Ref: "busybox"}}}}}}),
+		shared(schema.Step{Verb: schema.VerbCopy, Paths: []string{"a"}, To: "/sw/", From: &schema.From{Switch: &schema.Switch{Default: &schema.From{Ref: "golang"}}}}),
 		shared(schema.Step{Verb: schema.VerbCopy, Paths: []string{"p/q"}, To: "/to/", Parents: true, Link: true}),
 		shared(schema.Step{Verb: schema.VerbCopy, Pairs: []schema.Pair{{Key: "k", Value: "/v"}}, Unpack: yes(),
 			From: &schema.From{Source: &schema.Source{Local: "/other", Subdir: "sub", Include: []string{"i"}, Exclude: []string{"e"}}}}),
@@ -313,6 +319,7 @@ func mayBeRefused(path string) bool {
 	for _, suffix := range []string{
 		".Paths", ".Args", ".Pairs", ".Shell", // must not be empty
 		".Type", // goes with other fields
+		".Switch.Word", ".Switch.Cases", ".Cases[0].Value", // no case is left
 	} {
 		if strings.HasSuffix(path, suffix) {
 			return true

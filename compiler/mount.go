@@ -42,10 +42,10 @@ func stepMounts(step *schema.Step, x expander) ([]mount, error) {
 	for _, sec := range step.Secrets {
 		list = append(list, secretMount(sec))
 	}
-	if step.SSH != "" {
+	for _, id := range step.SSH {
 		m := simpleMount(instructions.MountTypeSSH, "", step.FieldPos["ssh"])
-		if step.SSH != "default" {
-			m.CacheID = step.SSH
+		if id != "default" {
+			m.CacheID = id
 		}
 		list = append(list, m)
 	}
@@ -92,6 +92,10 @@ func schemaMount(m *schema.Mount) (mount, error) {
 		Required: m.Required, UID: id(m.UID), GID: id(m.GID),
 		ReadOnly: m.ReadOnly || kind == instructions.MountTypeBind && !m.RW,
 	}}
+	if m.Env != "" {
+		env := m.Env
+		out.Env = &env
+	}
 	if m.Mode != "" {
 		mode, err := strconv.ParseUint(m.Mode, 8, 32)
 		if err != nil {
@@ -128,6 +132,7 @@ func checkMount(m *schema.Mount, kind instructions.MountType) error {
 		{"rw", m.RW, kinds{bind, cache, tmpfs}},
 		{"rw", m.ReadOnly, kinds{bind, cache, tmpfs}},
 		{"id", m.ID != "", kinds{cache, secret, ssh}},
+		{"env", m.Env != "", kinds{secret}},
 		{"sharing", m.Sharing != "", kinds{cache}},
 		{"size", m.Size != 0, kinds{tmpfs}},
 		{"required", m.Required, kinds{secret, ssh}},
@@ -225,11 +230,14 @@ func (s *stage) mountSource(ctx context.Context, m mount) (llb.State, error) {
 // read opens a `from` of which the given paths are read.
 func (s *stage) read(ctx context.Context, from *schema.From, paths readPaths) (llb.State, error) {
 	at := place{target: s.at.target, platform: s.at.target, implicit: s.at.implicit}
+	from, err := s.c.decide(s.image, from, at.target)
+	if err != nil {
+		return llb.State{}, err
+	}
 	if other := s.c.override(from.Ref); other != nil {
 		from = other
 	}
 	var b *base
-	var err error
 	if from.Source != nil {
 		b, err = s.readSource(ctx, from.Source, paths, at)
 	} else {

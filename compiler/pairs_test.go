@@ -296,6 +296,9 @@ func mountPairs() []pair {
 		{name: "secret mount of a user", cue: img(`"/s": {type: "secret", uid: 7}`), dockerfile: df("--mount=type=secret,target=/s,uid=7")},
 		{name: "ssh", cue: `from: "golang", steps: [{run: "x", ssh: true}]`, dockerfile: df("--mount=type=ssh")},
 		{name: "ssh by id", cue: `from: "golang", steps: [{run: "x", ssh: "deploy"}]`, dockerfile: df("--mount=type=ssh,id=deploy")},
+		{name: "ssh by several ids", cue: `from: "golang", steps: [{run: "x", ssh: ["default", "deploy"]}]`, dockerfile: df("--mount=type=ssh --mount=type=ssh,id=deploy")},
+		{name: "secret as both a file and a variable", cue: img(`"/s": {type: "secret", id: "i", env: "S"}`), dockerfile: df("--mount=type=secret,id=i,env=S,target=/s")},
+		{name: "devices of a step", cue: `from: "golang", steps: [{run: "x", devices: ["v.com/gpu=all", {name: "v.com/gpu=0", required: true}]}]`, dockerfile: df("--device=v.com/gpu=all --device=v.com/gpu=0,required")},
 		{name: "ssh mount", cue: img(`"/agent": {type: "ssh", id: "d", required: true, uid: 3, mode: "0666"}`), dockerfile: df("--mount=type=ssh,id=d,target=/agent,required,uid=3,mode=0666")},
 		{name: "all mounts", cue: `from: "golang", steps: [{run: "x", mounts: {"/z": {}, "/b": {from: "busybox"}}, cache: ["/c"], tmpfs: ["/a"], secrets: S: "s", ssh: true}]`,
 			dockerfile: df("--mount=target=/z --mount=target=/b,from=busybox --mount=type=cache,target=/c --mount=type=tmpfs,target=/a --mount=type=secret,id=s,env=S --mount=type=ssh")},
@@ -362,6 +365,10 @@ func addPairs() []pair {
 		{name: "add exclude", cue: `from: "alpine", steps: [{add: "a", to: "/x/", exclude: ["*.o"]}]`, dockerfile: "FROM alpine\nADD --exclude=*.o a /x/"},
 		{name: "add expanded", cue: `from: "alpine", args: {V: "1.2", S: "` + sum + `"}, steps: [{add: "https://example.com/$V/a.tgz", to: "/x/", checksum: "$S", expand: true}]`,
 			dockerfile: "FROM alpine\nARG V=1.2\nARG S=" + sum + "\nADD --checksum=$S https://example.com/$V/a.tgz /x/"},
+		{name: "add inline files", cue: `from: "golang", steps: [{add: ["a"], files: {"b.txt": "b $GOPATH\n"}, to: "/x/", chmod: "600", expand: true}]`,
+			dockerfile: "FROM golang\nADD --chmod=600 a <<b.txt /x/\nb $GOPATH\nb.txt\n"},
+		{name: "add only inline files", cue: `from: "alpine", steps: [{add: [], files: {EOF: "x\n"}, to: "/x"}]`, dockerfile: "FROM alpine\nADD <<EOF /x\nx\nEOF\n"},
+		{name: "copy with inline files", cue: `from: "alpine", steps: [{copy: "a", files: {b: "1\n", c: "2\n"}, to: "/x/", link: true}]`, dockerfile: "FROM alpine\nCOPY --link a <<b <<c /x/\n1\nb\n2\nc\n"},
 		{name: "add URL reads no context", cue: `from: "alpine", steps: [{add: "https://example.com/b", to: "/"}, {copy: "a", to: "/"}]`, dockerfile: "FROM alpine\nADD https://example.com/b /\nCOPY a /"},
 	}
 }
@@ -394,6 +401,22 @@ func stagePairs() []pair {
 			from: "alpine"
 			steps: [{copy: "/1", from: stages.a, to: "/"}, {copy: "/2", from: stages.b, to: "/"}, {copy: "three", to: "/"}]`,
 			dockerfile: "FROM alpine AS a\nCOPY one /\nFROM alpine AS b\nRUN --mount=target=/m,source=two x\nFROM alpine\nCOPY --from=a /1 /\nCOPY --from=b /2 /\nCOPY three /"},
+		{name: "switch", cue: `
+			stages: {intel: {from: "alpine", steps: ["i"]}, arm: {from: "busybox", steps: ["a"]}}
+			from: {switch: "$TARGETARCH", cases: {amd64: stages.intel, arm64: stages.arm}}
+			steps: ["x"]`,
+			dockerfile: "FROM alpine AS base-amd64\nRUN i\nFROM busybox AS base-arm64\nRUN a\nFROM base-$TARGETARCH\nRUN x", opts: buildOptions{platform: "linux/arm64"}},
+		{name: "switch without the case", cue: `
+			stages: intel: {from: "alpine", steps: ["i"]}
+			args: BASE: "golang"
+			from: {switch: "${BASE:-x}", cases: intel: stages.intel, default: "$BASE"}
+			steps: ["x"]`,
+			dockerfile: "ARG BASE=golang\nFROM alpine AS intel\nRUN i\nFROM $BASE\nARG BASE=golang\nRUN x", opts: buildOptions{args: map[string]string{"BASE": "busybox"}}},
+		{name: "switch by an argument of the image", cue: `
+			stages: {slim: {from: "alpine", steps: ["s"]}, full: {from: "busybox", steps: ["f"]}}
+			args: KIND: "slim"
+			from: {switch: "$KIND", cases: {slim: stages.slim, full: stages.full}}`,
+			dockerfile: "ARG KIND=slim\nFROM alpine AS slim\nRUN s\nFROM busybox AS full\nRUN f\nFROM $KIND\nARG KIND=slim", opts: buildOptions{args: map[string]string{"KIND": "full"}}},
 		{name: "unused stages do not count", cue: `stages: a: {from: "alpine", steps: [{copy: "one", to: "/"}]}, from: "alpine", steps: [{copy: "two", to: "/"}]`,
 			dockerfile: "FROM alpine AS a\nCOPY one /\nFROM alpine\nCOPY two /"},
 		{name: "nested stages", cue: `

@@ -174,6 +174,10 @@ func (w *walker) image(img *schema.Image, at place) {
 }
 
 func (w *walker) from(img *schema.Image, from *schema.From, at place) {
+	from, err := w.c.decide(img, from, at.target)
+	if err != nil {
+		return // the stage reports it
+	}
 	if from != nil {
 		if other := w.c.override(from.Ref); other != nil {
 			from = other

@@ -53,6 +53,9 @@ func (s *stage) runStep(ctx context.Context, step *schema.Step) error {
 	if r.mounts, err = stepMounts(step, x); err != nil {
 		return err
 	}
+	for _, d := range step.Devices {
+		r.devices = append(r.devices, &pb.CDIDevice{Name: d.Name, Optional: !d.Required})
+	}
 	if r.env, err = x.vars(step.Env); err != nil {
 		return err
 	}

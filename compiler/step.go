@@ -72,6 +72,7 @@ func stepFields(p *schema.Step) []stepField {
 	return []stepField{
 		{"from", p.From != nil, copies},
 		{"to", p.To != "", []schema.Verb{schema.VerbCopy, schema.VerbAdd, schema.VerbFile, schema.VerbSymlink}},
+		{"files", len(p.Files) > 0, copies},
 		{"include", len(p.Include) > 0, copies},
 		{"exclude", len(p.Exclude) > 0, copies},
 		{"parents", p.Parents, copies},
@@ -89,7 +90,8 @@ func stepFields(p *schema.Step) []stepField {
 		{"cache", len(p.Cache) > 0, run},
 		{"tmpfs", len(p.Tmpfs) > 0, run},
 		{"secrets", len(p.Secrets) > 0, run},
-		{"ssh", p.SSH != "", run},
+		{"ssh", len(p.SSH) > 0, run},
+		{"devices", len(p.Devices) > 0, run},
 		{"network", p.Network != "", run},
 		{"insecure", p.Insecure, run},
 		{"stdin", p.Stdin != nil, run},

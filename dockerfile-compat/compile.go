@@ -1,6 +1,7 @@
 package dockerfilecompat
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -82,17 +83,35 @@ func open(ctx context.Context, req Request) (*session, error) {
 		return nil, err
 	}
 	src, err := bc.ReadEntrypoint(ctx, "Dockerfile")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no Dockerfile %s: name one with -f (%w)", req.Filename, fs.ErrNotExist)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", req.Filename, err)
+		return nil, openError(req, err)
 	}
 	src.SourceMap.Filename = req.Filename
 	if err := checkSyntax(src.Data, req.Filename, bc.BuildArgs); err != nil {
 		return nil, err
 	}
 	return &session{req: req, g: g, bc: bc, src: src}, nil
+}
+
+// openError says why the Dockerfile cannot be read.
+func openError(req Request, err error) error {
+	elsewhere := req.Dir == "" && req.Text == nil
+	where := cmp.Or(req.URL, "-")
+	var whole *contextError
+	if errors.As(err, &whole) {
+		return fmt.Errorf("build context %s: %w", where, whole.error)
+	}
+	if errors.Is(err, fs.ErrNotExist) && elsewhere {
+		return fmt.Errorf("the build context %s has no file %s: name the Dockerfile with -f (%w)", where, req.Filename, fs.ErrNotExist)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no file %s: name the Dockerfile with -f (%w)", req.Filename, fs.ErrNotExist)
+	}
+	var file *readError
+	if errors.As(err, &file) {
+		err = file.error
+	}
+	return fmt.Errorf("read %s: %w", req.Filename, err)
 }
 
 // compile compiles one stage, "" being the last, for each platform.

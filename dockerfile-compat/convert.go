@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/strata-build/strata/schema"
 )
@@ -122,13 +123,16 @@ func newConverter(ctx context.Context, req ConvertRequest) (*converter, error) {
 		return nil, sourceError(s.req.Filename, s.src.Data, errors.New("dockerfile contains no stages to build"))
 	}
 	c.lifter = &lifter{file: c.file, words: wordLexer{c.file.escape}, dir: req.Context, texts: &brokenTexts{}}
+	c.build = platforms.Normalize(s.g.buildPlatform())
+	if c.targets = req.Platforms; len(c.targets) == 0 {
+		c.targets = []ocispecs.Platform{c.build}
+	}
 	return c, c.setParams(nil)
 }
 
 // setParams finds the parameters, some of which have another name.
 func (c *converter) setParams(renamed map[string]string) (err error) {
-	build := platforms.Normalize(c.s.g.buildPlatform())
-	if c.params, err = newParams(c.file, c.s.bc.BuildArgs, renamed, build); err != nil {
+	if c.params, err = newParams(c.file, c.s.bc.BuildArgs, renamed, c.build); err != nil {
 		return sourceError(c.s.req.Filename, c.s.src.Data, err)
 	}
 	return nil
@@ -288,13 +292,13 @@ func (c *converter) usedParams() []schema.Param {
 	used := map[string]bool{}
 	text := strings.Join(c.mentioned(), "\n")
 	for _, p := range c.params.list {
-		used[p.Name] = strings.Contains(text, c.params.ref(p.Name))
+		used[p.Name] = c.params.mentions(text, p.Name)
 	}
 	for changed := true; changed; {
 		changed = false
 		for _, p := range c.params.list {
 			for _, q := range c.params.list {
-				if used[p.Name] && !used[q.Name] && strings.Contains(p.Default, c.params.ref(q.Name)) {
+				if used[p.Name] && !used[q.Name] && c.params.mentions(p.Default, q.Name) {
 					used[q.Name], changed = true, true
 				}
 			}
@@ -362,9 +366,12 @@ func (c *converter) mentioned() []string {
 			continue
 		}
 		out = append(out, img.Platform)
-		if img.From != nil {
-			out = append(out, img.From.Ref)
-		}
+		img.From.Each(func(f *schema.From) {
+			out = append(out, f.Ref)
+			if f.Switch != nil {
+				out = append(out, f.Switch.Word)
+			}
+		})
 		for _, a := range img.Args {
 			out = append(out, a.Value)
 		}

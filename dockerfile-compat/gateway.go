@@ -1,6 +1,7 @@
 package dockerfilecompat
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
@@ -29,8 +31,10 @@ import (
 
 // Remote reads files of contexts that are not on this machine.
 type Remote interface {
-	// ReadFile returns a file of what a definition (a git or http source)
-	// makes; fs.ErrNotExist when there is none.
+	// Make makes what a definition (a git or http source) describes, if that
+	// is not done.
+	Make(ctx context.Context, def *pb.Definition) error
+	// ReadFile returns a file of it; fs.ErrNotExist when there is none.
 	ReadFile(ctx context.Context, def *pb.Definition, name string) ([]byte, error)
 }
 
@@ -215,6 +219,9 @@ func (r *sourceFiles) read(ctx context.Context, name string) ([]byte, error) {
 		if r.g.remote == nil {
 			return nil, errors.New("a context that is not on this machine cannot be read here")
 		}
+		if err := r.g.remote.Make(ctx, r.def); err != nil {
+			return nil, &contextError{err}
+		}
 		return r.g.remote.ReadFile(ctx, r.def, name)
 	}
 	if text, ok := r.g.texts[r.local+"/"+name]; ok {
@@ -224,8 +231,27 @@ func (r *sourceFiles) read(ctx context.Context, name string) ([]byte, error) {
 	if !ok {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
-	return readBelow(dir, name)
+	data, err := readBelow(dir, name)
+	if err != nil {
+		err = &readError{err}
+	}
+	return data, err
 }
+
+// BuildKit's packages put words around errors of files that add nothing for
+// whoever named the file. These types find the beginning again.
+type (
+	// contextError is trouble with a context as a whole.
+	contextError struct{ error }
+	// readError is trouble with one file.
+	readError struct{ error }
+)
+
+// Unwrap returns the cause.
+func (e *contextError) Unwrap() error { return e.error }
+
+// Unwrap returns the cause.
+func (e *readError) Unwrap() error { return e.error }
 
 // ownIgnoreFile reports whether the Dockerfile has an ignore file of its own,
 // <Dockerfile>.dockerignore.
@@ -238,14 +264,19 @@ func (g *gateway) ownIgnoreFile() bool {
 	return err == nil
 }
 
-// readBelow reads a file below a directory, which no link may leave.
+// readBelow reads a file below a directory, which no link leaves: to links the
+// directory is the root, as it is to BuildKit.
 func readBelow(dir, name string) ([]byte, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-	f, err := root.Open(name)
+	inside, err := followBelow(root, name)
+	if err != nil {
+		return nil, err
+	}
+	f, err := root.Open(inside)
 	if err != nil {
 		return nil, err
 	}
@@ -262,6 +293,39 @@ func readBelow(dir, name string) ([]byte, error) {
 		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxFile)
 	}
 	return data, err
+}
+
+// maxLinks is how many links one path may lead through, as in the kernel.
+const maxLinks = 40
+
+// followBelow follows the links of a path. A race with who changes them ends
+// in an error: the result is opened below root.
+func followBelow(root *os.Root, name string) (string, error) {
+	done, rest := ".", strings.Split(path.Join("/", name), "/")
+	for links := 0; len(rest) > 0; {
+		next := strings.TrimPrefix(path.Join("/", done, rest[0]), "/")
+		next, rest = cmp.Or(next, "."), rest[1:]
+		info, err := root.Lstat(next)
+		if err != nil {
+			return "", err
+		}
+		if info.Mode()&fs.ModeSymlink == 0 {
+			done = next
+			continue
+		}
+		if links++; links > maxLinks {
+			return "", &fs.PathError{Op: "open", Path: name, Err: syscall.ELOOP}
+		}
+		target, err := root.Readlink(next)
+		if err != nil {
+			return "", err
+		}
+		if path.IsAbs(target) {
+			done = "."
+		}
+		rest = append(strings.Split(target, "/"), rest...)
+	}
+	return done, nil
 }
 
 // StatFile implements client.Reference.

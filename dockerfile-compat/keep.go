@@ -43,11 +43,10 @@ func (c *converter) needs(st *source) ([]int, bool) {
 			return true
 		}
 		seen[s.index] = true
-		base, err := c.params.evaluate(s.BaseName)
-		if err != nil || c.words.variables(s.BaseName) {
+		names, ok := c.bases(s)
+		if !ok {
 			return false
 		}
-		names := []string{base}
 		for _, in := range s.commands {
 			if _, ok := in.cmd.(*instructions.OnbuildCommand); ok {
 				return false
@@ -73,6 +72,23 @@ func (c *converter) needs(st *source) ([]int, bool) {
 	}
 	slices.Sort(out)
 	return out, true
+}
+
+// bases are what a stage may start from; false where that cannot be told.
+func (c *converter) bases(st *source) ([]string, bool) {
+	base, err := c.params.evaluate(st.BaseName)
+	names := []string{base}
+	if err != nil || !c.words.variables(st.BaseName) {
+		return names, err == nil
+	}
+	if strings.Count(st.BaseName, "$") != len(variableForm.FindAllString(st.BaseName, -1)) || strings.ContainsAny(st.BaseName, "'\"\\`") {
+		return nil, false
+	}
+	ch, _ := c.choiceOf(st)
+	for _, i := range ch.stages {
+		names = append(names, c.file.stages[i].Name)
+	}
+	return names, true
 }
 
 // references are the names of stages or images that an instruction reads.
@@ -109,7 +125,7 @@ func (c *converter) keptArgs(st *source, needed []int) []string {
 				continue
 			}
 			for _, a := range arg.Args {
-				same := c.params.has(a.Key) && (a.Value == nil || c.params.fixed(a) == c.params.value[a.Key])
+				same := c.params.has(a.Key) && !c.params.blank[a.Key] && (a.Value == nil || c.params.fixed(a) == c.params.value[a.Key])
 				if before, ok := declared[a.Key]; ok {
 					same = same && before
 				}

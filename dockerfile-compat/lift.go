@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/strata-build/strata/schema"
 )
@@ -22,6 +22,10 @@ type lifter struct {
 	dir    string // the context
 	params *params
 	images []*schema.Image // by stage
+	// build is the platform that the build runs on, and targets are those
+	// that images are asked for.
+	build   ocispecs.Platform
+	targets []ocispecs.Platform
 	// comments are those of the document, and texts the commands that are to
 	// be printed in several lines, by their place holder.
 	comments map[schema.Node]string
@@ -87,12 +91,13 @@ func (l *lifter) base(img *schema.Image, st *source) error {
 	if err != nil {
 		return err
 	}
-	if below, ok := l.file.stageNamed(name, st.index); ok {
-		if l.words.variables(st.BaseName) {
-			return l.pick(img, st)
-		}
+	below, isStage := l.file.stageNamed(name, st.index)
+	if isStage && !l.words.variables(st.BaseName) {
 		img.From = &schema.From{Image: l.images[below.index]}
 		return nil
+	}
+	if chosen, err := l.byArgument(img, st, isStage); chosen || err != nil {
+		return err
 	}
 	if name == "scratch" && !l.words.variables(st.BaseName) {
 		return nil
@@ -106,17 +111,27 @@ func (l *lifter) base(img *schema.Image, st *source) error {
 	return err
 }
 
-// pick sets that an argument picks the stage to start from.
-func (l *lifter) pick(img *schema.Image, st *source) error {
-	if _, ok := l.pickOf(st); !ok {
-		return cannot("an argument picks the stage that it starts from")
+// byArgument sets that arguments tell the stage to start from. False is a FROM
+// that names an image.
+func (l *lifter) byArgument(img *schema.Image, st *source, isStage bool) (bool, error) {
+	if !l.words.variables(st.BaseName) {
+		return false, nil
 	}
-	name, err := l.params.expand(st.BaseName)
-	if err != nil {
-		return err
+	if _, ok := l.pickOf(st); ok && isStage {
+		name, err := l.params.expand(st.BaseName)
+		img.From = &schema.From{Ref: stageMark + name}
+		return true, err
 	}
-	img.From = &schema.From{Ref: stageMark + name}
-	return nil
+	chosen, err := l.choose(img, st)
+	switch {
+	case err != nil:
+		return false, err
+	case chosen && img.From.Switch.Default != nil && st.Platform != "":
+		return false, cannot("its platform counts only where no stage is chosen")
+	case !chosen && isStage:
+		return false, cannot("an argument picks the stage that it starts from in a way that only a Dockerfile can say")
+	}
+	return chosen, nil
 }
 
 // reference tells an image of a registry from the stage of the same name.
@@ -139,6 +154,9 @@ func (l *lifter) platform(word string) (string, error) {
 	case l.params.platform(word, "TARGETPLATFORM"):
 		return "target", nil
 	case l.words.variables(word):
+		if m := variableForm.FindStringSubmatch(word); m != nil && m[0] == word && m[4] != "" && m[3] != "+" && m[3] != ":+" {
+			return l.platform("$" + m[2]) // a default for an argument that is always given
+		}
 		return l.params.expand(word)
 	}
 	p, err := platforms.Parse(word)
@@ -201,11 +219,13 @@ func (l *lifter) arg(c *instructions.ArgCommand) ([]schema.Var, bool, error) {
 		switch {
 		case a.Value == nil && a.Key == targetStage && l.params.builtin[targetStage]:
 			v.Unset, v.Value = false, l.target()
+		case a.Value == nil && l.params.inherited(a.Key) && l.params.varying[a.Key]:
+			return nil, false, cannot("the default of %s depends on the platform", a.Key)
 		case x.expand:
 			if a.Value == nil && l.params.inherited(a.Key) {
 				return nil, false, cannot("one ARG both inherits a value and expands another")
 			}
-		case l.params.has(a.Key) && (a.Value == nil || v.Value == l.params.value[a.Key]):
+		case l.params.has(a.Key) && !l.params.blank[a.Key] && (a.Value == nil || v.Value == l.params.value[a.Key]):
 			v.Unset, v.Value = false, l.params.ref(a.Key)
 		case a.Value == nil && l.params.inherited(a.Key):
 			v.Unset, v.Value = false, l.params.value[a.Key]
@@ -254,8 +274,10 @@ func (x *expansion) word(w string) string {
 		}
 		return out
 	}
-	if x.lexer.escape != '\\' && strings.ContainsAny(w, "`\\") && x.err == nil {
-		x.err = cannot("%s is expanded with another escape character", strconv.Quote(w))
+	if x.lexer.escape != '\\' {
+		w = x.lexer.backslashed(w)
+		y := expansion{lexer: wordLexer{'\\'}, expand: true}
+		return y.unquoted(w)
 	}
 	return x.unquoted(w)
 }

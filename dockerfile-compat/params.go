@@ -28,6 +28,9 @@ type params struct {
 	declared map[string]bool // global arguments
 	builtin  map[string]bool // platform arguments that nobody declared
 	varying  map[string]bool // global arguments whose default depends on the platform
+	// blank are global arguments without a default: FROM sees nothing there,
+	// and stages that declare them have no value.
+	blank map[string]bool
 	// renamed are the names of the fields that are not called as the
 	// argument: in one document, another Dockerfile has another default.
 	renamed map[string]string
@@ -38,7 +41,7 @@ func newParams(f *dockerfile, args, renamed map[string]string, build ocispecs.Pl
 	p := &params{
 		lexer: wordLexer{f.escape}, value: map[string]string{},
 		globals: &llb.EnvList{}, declared: map[string]bool{}, builtin: map[string]bool{},
-		varying: map[string]bool{}, renamed: renamed,
+		varying: map[string]bool{}, blank: map[string]bool{}, renamed: renamed,
 	}
 	for name, value := range platformArgs(build) {
 		p.builtin[name] = true
@@ -89,8 +92,10 @@ func (p *params) addGlobal(c *instructions.ArgCommand, comment string, args map[
 			p.declared[a.Key] = true
 		}
 		if a.Value == nil && !given {
+			p.addBlank(a.Key)
 			continue
 		}
+		delete(p.blank, a.Key)
 		p.setGlobal(a, value, again)
 		if i := p.index(a.Key); i >= 0 {
 			p.list[i].Comment = join(p.list[i].Comment, comment)
@@ -121,6 +126,16 @@ func (p *params) setGlobal(a instructions.KeyValuePairOptional, value string, ag
 	p.list = append(p.list, param)
 }
 
+// addBlank makes a parameter of a global argument without a value. Only FROM
+// refers to it.
+func (p *params) addBlank(name string) {
+	if p.declared[name] || p.builtin[name] || p.has(name) || !canBeField(name) {
+		return
+	}
+	p.blank[name] = true
+	p.list = append(p.list, schema.Param{Name: name})
+}
+
 func (p *params) index(name string) int {
 	return slices.IndexFunc(p.list, func(q schema.Param) bool { return q.Name == name })
 }
@@ -147,7 +162,7 @@ func (p *params) addLocals(f *dockerfile) {
 	}
 	for _, name := range order {
 		values := slices.Collect(maps.Keys(defaults[name]))
-		if len(values) != 1 || values[0] == noValue || p.declared[name] || !canBeField(name) {
+		if len(values) != 1 || values[0] == noValue || p.declared[name] || p.blank[name] || !canBeField(name) {
 			continue
 		}
 		p.value[name] = values[0]
@@ -191,6 +206,12 @@ func (p *params) field(name string) string {
 // ref is a reference to a parameter.
 func (p *params) ref(name string) string { return schema.ParamRef(p.field(name)) }
 
+// mentions reports whether a text refers to a parameter.
+func (p *params) mentions(text, name string) bool {
+	field := p.field(name)
+	return strings.Contains(text, schema.ParamRef(field)) || strings.Contains(text, schema.ParamIf(field, "", "")[:len(field)+2])
+}
+
 // has reports whether an argument is a parameter.
 func (p *params) has(name string) bool { return p.index(name) >= 0 }
 
@@ -205,8 +226,7 @@ func (p *params) platform(word, name string) bool {
 
 // evaluate is a word of FROM with the values that the arguments have here.
 func (p *params) evaluate(word string) (string, error) {
-	out, _, err := shell.NewLex(p.lexer.escape).ProcessWord(word, p.globals)
-	return out, err
+	return expandIn(word, p.globals, p.lexer.escape)
 }
 
 // plainVariable is $NAME or ${NAME}; any other $ is a form that only the
@@ -219,28 +239,59 @@ func (p *params) expand(word string) (string, error) {
 	if !p.lexer.variables(word) {
 		return p.lexer.literal(word)
 	}
-	if strings.ContainsAny(word, "'\"\\`") || strings.Count(word, "$") != len(plainVariable.FindAllString(word, -1)) {
-		return p.modified(word)
+	if strings.ContainsAny(word, "'\"\\`") || strings.Count(word, "$") != len(variableForm.FindAllString(word, -1)) {
+		return p.quoted(word)
 	}
 	var err error
-	out := plainVariable.ReplaceAllStringFunc(word, func(v string) string {
-		name := strings.Trim(v, "${}")
-		switch {
-		case p.builtin[name]:
-			return "${" + name + "}"
-		case p.has(name):
-			return p.ref(name)
-		case p.declared[name]:
-			err = cannot("%s cannot be the name of a parameter", name)
+	out := variableForm.ReplaceAllStringFunc(word, func(text string) string {
+		m := variableForm.FindStringSubmatch(text)
+		value, e := p.variable(m[1]+m[2], m[3], m[4], text)
+		if e != nil && err == nil {
+			err = e
 		}
-		return ""
+		return value
 	})
 	return out, err
 }
 
-// modified is a word with quotes, or a form like ${NAME:-default}. It is what
-// it is here where no argument counts for it.
-func (p *params) modified(word string) (string, error) {
+// variable is one argument in a word, with its modifier: what stands there
+// depends on whether it is empty, or is given at all.
+func (p *params) variable(name, modifier, text, whole string) (string, error) {
+	global := p.declared[name] || p.blank[name]
+	switch {
+	case p.builtin[name] && modifier == "":
+		return "${" + name + "}", nil
+	case p.builtin[name]:
+		return whole, nil
+	case p.varying[name]:
+		return "", cannot("the default of %s depends on the platform", name)
+	case p.declared[name] && !p.has(name):
+		return "", cannot("%s cannot be the name of a parameter", name)
+	case !global && strings.HasSuffix(modifier, "-"):
+		return text, nil
+	case !global:
+		return "", nil
+	case p.blank[name] && (modifier == "-" || modifier == "+"):
+		return "", cannot("%s depends on whether %s is given", whole, name)
+	}
+	field := p.field(name)
+	switch modifier {
+	case ":-":
+		return schema.ParamIf(field, schema.ParamRef(field), text), nil
+	case ":+":
+		return schema.ParamIf(field, text, ""), nil
+	case "+":
+		return text, nil
+	}
+	return schema.ParamRef(field), nil
+}
+
+// quoted is a word with quotes, or with a form that only the lexer of
+// Dockerfiles has. It is what it is here where no argument counts for it.
+func (p *params) quoted(word string) (string, error) {
+	if inner := strings.Trim(word, `"`); !strings.ContainsAny(inner, "'\"\\`") && len(inner) == len(word)-2 {
+		return p.expand(inner)
+	}
 	res, err := shell.NewLex(p.lexer.escape).ProcessWordWithMatches(word, p.globals)
 	if err != nil {
 		return "", err
@@ -248,9 +299,6 @@ func (p *params) modified(word string) (string, error) {
 	names := make([]string, 0, len(res.Matched)+len(res.Unmatched))
 	names = slices.AppendSeq(names, maps.Keys(res.Matched))
 	names = slices.AppendSeq(names, maps.Keys(res.Unmatched))
-	if quoted := strings.Trim(word, `"`); !strings.ContainsAny(quoted, "'\"\\`") && len(quoted) == len(word)-2 {
-		return p.expand(quoted)
-	}
 	for _, name := range names {
 		if p.builtin[name] || p.declared[name] || p.has(name) {
 			return "", cannot("%s depends on %s in a way that only a Dockerfile can say", word, name)

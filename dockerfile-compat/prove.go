@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,8 +63,8 @@ func (c *converter) probes() []probe {
 		}
 	}
 	opts.Meta = anyImage{}
-	other := ocispecs.Platform{OS: "linux", Architecture: "s390x"}
-	return append(list, probe{options: opts, platforms: []ocispecs.Platform{other}, assumed: true})
+	other := []ocispecs.Platform{c.otherPlatform()}
+	return append(list, probe{options: opts, platforms: other, assumed: true})
 }
 
 // assumedArgs makes up a value for each argument that a Dockerfile declares.
@@ -89,6 +90,7 @@ func (c *converter) assumedArgs() map[string]string {
 		add(st.commands)
 	}
 	c.assumePicks(args)
+	c.leaveChoices(args)
 	return args
 }
 
@@ -105,15 +107,44 @@ func (c *converter) assumePicks(args map[string]string) {
 	}
 }
 
+// leaveChoices leaves the arguments alone that choose among stages and nothing
+// else: another value would choose none.
+func (c *converter) leaveChoices(args map[string]string) {
+	for _, st := range c.file.stages {
+		ch, ok := c.choiceOf(st)
+		if _, picks := c.pickOf(st); !ok || picks || ch.prefix+ch.suffix == "" && !c.params.dependsOnPlatform(ch.word) || !c.alwaysStage(ch) {
+			continue
+		}
+		for _, m := range variableForm.FindAllStringSubmatch(ch.word, -1) {
+			delete(args, m[1]+m[2])
+		}
+	}
+}
+
 func frontEndArg(name string) bool {
 	return strings.HasPrefix(name, "BUILDKIT_") || strings.HasSuffix(strings.ToLower(name), "_proxy") || name == "SOURCE_DATE_EPOCH"
 }
 
-// assumed is a value of the same kind as a default: another number, or the
-// name with a letter more.
+// numbered is what ends in a number of its own, such as a host with a port, and
+// hexadecimal what ends in a digest.
+var (
+	numbered    = regexp.MustCompile(`^(|.*:)([0-9]{1,9})$`)
+	hexadecimal = regexp.MustCompile(`[0-9a-f]{64}$`)
+)
+
+// assumed is a value of the same kind as a default: another number or digest,
+// or the name with a letter more.
 func assumed(value string) string {
-	if n, err := strconv.Atoi(value); err == nil {
-		return strconv.Itoa(n + 1)
+	if m := numbered.FindStringSubmatch(value); m != nil {
+		n, _ := strconv.Atoi(m[2])
+		return m[1] + strconv.Itoa(n+1)
+	}
+	if hexadecimal.MatchString(value) {
+		last := "0"
+		if strings.HasSuffix(value, last) {
+			last = "1"
+		}
+		return value[:len(value)-1] + last
 	}
 	if value == "" || strings.ContainsAny(value, "$\"'\\ ") {
 		return "x"
@@ -427,9 +458,14 @@ func (c *converter) first(bad []difference) []difference {
 // maybeBelow are the stages that a native stage refers to, or can pick.
 func (c *converter) maybeBelow(stage int) []int {
 	out := c.below(stage)
-	if from := c.images[stage].From; from != nil && strings.HasPrefix(from.Ref, stageMark) {
+	from := c.images[stage].From
+	switch {
+	case from != nil && strings.HasPrefix(from.Ref, stageMark):
 		p, _ := c.pickOf(c.file.stages[stage])
 		out = append(out, p.stages...)
+	case from != nil && from.Switch != nil:
+		ch, _ := c.choiceOf(c.file.stages[stage])
+		out = append(out, ch.stages...)
 	}
 	return out
 }

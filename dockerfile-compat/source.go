@@ -261,6 +261,33 @@ func (l wordLexer) variables(word string) bool {
 	return false
 }
 
+// backslashed is a word as it is written where the backslash is the escape
+// character.
+func (l wordLexer) backslashed(word string) string {
+	var b strings.Builder
+	var quote byte
+	for i := 0; i < len(word); i++ {
+		switch c := word[i]; {
+		case c == quote:
+			quote = 0
+			b.WriteByte(c)
+		case quote == '\'':
+			b.WriteByte(c)
+		case rune(c) == l.escape && i+1 < len(word) && (quote == 0 || strings.IndexByte("\"$"+string(l.escape), word[i+1]) >= 0):
+			i++
+			b.WriteString(`\` + word[i:i+1])
+		case c == '\\':
+			b.WriteString(`\\`)
+		case quote == 0 && (c == '\'' || c == '"'):
+			quote = c
+			b.WriteByte(c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
 // literal is what a word without variables says.
 func (l wordLexer) literal(word string) (string, error) {
 	out, _, err := shell.NewLex(l.escape).ProcessWord(word, shell.EnvsFromSlice(nil))

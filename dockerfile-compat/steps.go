@@ -35,9 +35,6 @@ func (l *lifter) copy(c *instructions.CopyCommand, st *source) (*schema.Step, er
 
 // add lifts ADD.
 func (l *lifter) add(c *instructions.AddCommand) (*schema.Step, error) {
-	if len(c.SourceContents) > 0 {
-		return nil, cannot("ADD of inline files has no native form")
-	}
 	step := &schema.Step{Verb: schema.VerbAdd, Link: c.Link, Exclude: c.ExcludePatterns, Unpack: c.Unpack}
 	step.KeepGitDir = c.KeepGitDir != nil && *c.KeepGitDir
 	x := l.expansion()
@@ -61,32 +58,40 @@ func (x *expansion) sources(step *schema.Step, sd instructions.SourcesAndDest) e
 	switch {
 	case len(sd.SourceContents) == 0:
 		step.Paths = x.list(sd.SourcePaths)
-	case len(sd.SourcePaths) > 0:
-		return cannot("it copies both paths and inline files")
-	case step.Parents || len(step.Exclude) > 0:
-		return cannot("inline files with --parents or --exclude have no native form")
+	case len(sd.SourcePaths) > 0 || step.Verb == schema.VerbAdd || step.Parents || len(step.Exclude) > 0:
+		step.Paths = append([]string{}, x.list(sd.SourcePaths)...)
+		var err error
+		step.Files, err = x.contents(sd.SourceContents)
+		return err
 	default:
-		return x.contents(step, sd.SourceContents)
+		return x.file(step, sd.SourceContents)
 	}
 	return nil
 }
 
-// contents makes a step `file` of inline files. A single one that is called
-// EOF is the content of the destination.
-func (x *expansion) contents(step *schema.Step, contents []instructions.SourceContent) error {
+// file makes a step `file` of inline files. A single one that is called EOF is
+// the content of the destination.
+func (x *expansion) file(step *schema.Step, contents []instructions.SourceContent) (err error) {
 	step.Verb = schema.VerbFile
 	if len(contents) == 1 && contents[0].Path == "EOF" {
 		step.Paths, step.To = []string{step.To}, ""
 		step.Content = x.text(contents[0].Data, contents[0].Expand)
 		return nil
 	}
+	step.Pairs, err = x.contents(contents)
+	return err
+}
+
+// contents are inline files by their names.
+func (x *expansion) contents(contents []instructions.SourceContent) ([]schema.Pair, error) {
+	var pairs []schema.Pair
 	for _, c := range contents {
-		if slices.ContainsFunc(step.Pairs, func(p schema.Pair) bool { return p.Key == c.Path }) {
-			return cannot("two inline files are called %s", c.Path)
+		if slices.ContainsFunc(pairs, func(p schema.Pair) bool { return p.Key == c.Path }) {
+			return nil, cannot("two inline files are called %s", c.Path)
 		}
-		step.Pairs = append(step.Pairs, schema.Pair{Key: c.Path, Value: x.text(c.Data, c.Expand)})
+		pairs = append(pairs, schema.Pair{Key: c.Path, Value: x.text(c.Data, c.Expand)})
 	}
-	return nil
+	return pairs, nil
 }
 
 // source is what --from names: a stage, by name or by number, or an image.
@@ -141,10 +146,10 @@ func samePlace(a, b *schema.From) bool {
 
 // run lifts RUN.
 func (l *lifter) run(in instruction, c *instructions.RunCommand, st *source) (*schema.Step, error) {
-	if len(instructions.GetDevices(c)) > 0 {
-		return nil, cannot("RUN --device has no native form")
-	}
 	step := &schema.Step{Verb: schema.VerbRun, Run: schema.Command{Shell: c.PrependShell, Args: slices.Clone(c.CmdLine)}}
+	for _, d := range instructions.GetDevices(c) {
+		step.Devices = append(step.Devices, schema.Device{Name: d.Name, Required: d.Required})
+	}
 	if n := instructions.GetNetwork(c); n != instructions.NetworkDefault {
 		step.Network = n
 	}
@@ -287,8 +292,12 @@ func secret(step *schema.Step, m *instructions.Mount, owned bool) error {
 	}
 	target := m.Target
 	switch {
-	case m.Env != nil && (target != "" || owned):
-		return cannot("a secret that is both a variable and a file has no native form")
+	case m.Env != nil && target != "":
+		out := plainMount(m)
+		out.Target, out.Source, out.ID, out.Env = target, "", id, *m.Env
+		return addMount(step, out)
+	case m.Env != nil && owned:
+		return cannot("the variable of a secret has no owner")
 	case m.Env != nil:
 		target = *m.Env
 	case target == "":
@@ -315,11 +324,10 @@ func ssh(step *schema.Step, m *instructions.Mount, owned bool) error {
 		}
 		return addMount(step, out)
 	}
-	if step.SSH != "" {
-		return cannot("two agents without a target have no native form")
+	id := m.CacheID
+	if id == "" {
+		id = "default"
 	}
-	if step.SSH = m.CacheID; step.SSH == "" {
-		step.SSH = "default"
-	}
+	step.SSH = append(step.SSH, id)
 	return nil
 }

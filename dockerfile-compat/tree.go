@@ -420,7 +420,7 @@ func (t *tree) link(m *member) {
 		}
 	}
 	for _, img := range m.images {
-		replace(img.From)
+		img.From.Each(replace)
 		for _, step := range img.Steps {
 			replace(step.From)
 			for _, mount := range step.Mounts {

@@ -39,11 +39,15 @@ func (d *decoder) from(v cue.Value, s *scope) *From {
 		return from
 	case cue.StructKind:
 	default:
-		d.mistyped(settled, k, "a string (an image in a registry), an image or a source")
+		d.mistyped(settled, k, "a string (an image in a registry), an image, a source or a switch")
 		return nil
 	}
 	if isSource(settled) {
 		from.Source = d.source(settled, s)
+		return from
+	}
+	if isSwitch(settled) {
+		from.Switch = d.choice(settled, s)
 		return from
 	}
 	from.Image = d.fromImage(v, s)
@@ -61,6 +65,58 @@ func isSource(v cue.Value) bool {
 		}
 	}
 	return false
+}
+
+// isSwitch tells a #Switch from an image.
+func isSwitch(v cue.Value) bool {
+	return v.LookupPath(cue.MakePath(cue.Str("switch"))).Exists() || v.LookupPath(cue.MakePath(cue.Str("cases"))).Exists()
+}
+
+// choice decodes a #Switch.
+func (d *decoder) choice(v cue.Value, s *scope) *Switch {
+	sw, known := &Switch{Pos: d.pos(v)}, true
+	var fallback cue.Value
+	d.fields(v, "a switch", func(name string, f cue.Value) {
+		switch name {
+		case "switch":
+			sw.Word = d.filled(f)
+		case "cases":
+			d.fields(f, "what to start from, by value", func(value string, f cue.Value) {
+				sw.Cases = append(sw.Cases, Case{Value: value, From: d.from(f, s)})
+			})
+			if len(sw.Cases) == 0 {
+				d.fail(f, "the switch has no cases", "")
+			}
+		case "default":
+			fallback = f
+		default:
+			d.unknown(f, name, d.words("#Switch"))
+			known = false
+		}
+	})
+	if fallback.Exists() {
+		sw.Default = d.fallback(fallback, sw, s)
+	}
+	for _, name := range []string{"switch", "cases"} {
+		if known && !v.LookupPath(cue.MakePath(cue.Str(name))).Exists() {
+			d.fail(v, fmt.Sprintf("the switch needs %q", name), "write for example {switch: \"$TARGETARCH\", cases: {amd64: stages.a, arm64: stages.b}}")
+		}
+	}
+	return sw
+}
+
+// fallback decodes the default of a switch. One that is called as a case, as
+// the default value of a parameter may be, is not what is taken then.
+func (d *decoder) fallback(v cue.Value, sw *Switch, s *scope) *From {
+	if settled, k := d.settle(v); k == cue.StringKind {
+		ref := d.str(settled)
+		for _, c := range sw.Cases {
+			if c.Value == ref {
+				return &From{Ref: ref, Pos: d.pos(v)}
+			}
+		}
+	}
+	return d.from(v, s)
 }
 
 // fromImage follows v to the image that it refers to. A value that is no

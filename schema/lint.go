@@ -20,6 +20,8 @@ import (
 //	UnpinnedBase           an image without a tag, or with :latest
 //	CacheLeftInLayer       a package manager's cache in a layer of the image
 //	WorkdirRelativePath    a workdir that depends on the base
+//	DestinationNoSlash     several sources, and a destination that is a
+//	                       directory only where there is one already
 func Lint(ctx context.Context, opts LoadOptions) (list Errors, err error) {
 	defer recoverPanic(&err)
 	s, spec, err := vet(ctx, opts)
@@ -62,13 +64,11 @@ func (l *linter) add(pos Position, rule, message, fix string) {
 // ship marks an image and what it starts from: the stages that are only copied
 // from leave nothing in it.
 func (l *linter) ship(img *Image) {
-	for img != nil && !l.shipped[img] {
-		l.shipped[img] = true
-		if img.From == nil {
-			return
-		}
-		img = img.From.Image
+	if img == nil || l.shipped[img] {
+		return
 	}
+	l.shipped[img] = true
+	img.From.Each(func(f *From) { l.ship(f.Image) })
 }
 
 func (l *linter) image(img *Image) {
@@ -100,13 +100,21 @@ func (l *linter) step(img *Image, step *Step) {
 	if step.Verb == VerbRun && l.shipped[img] {
 		l.caches(img, step)
 	}
+	if len(step.Paths)+len(step.Files) > 1 && step.To != "" && !isDirForm(step.To) && !variable(step.To) {
+		l.add(step.FieldPos["to"], "DestinationNoSlash", fmt.Sprintf("several sources go to %s, which may be no directory", step.To), fmt.Sprintf("write %q", step.To+"/"))
+	}
 }
 
-// from looks at the image that something starts from.
-func (l *linter) from(from *From) {
-	if from == nil {
-		return
-	}
+// isDirForm reports whether a destination says that it is a directory.
+func isDirForm(to string) bool {
+	return strings.HasSuffix(to, "/") || to == "." || to == ".." || strings.HasSuffix(to, "/.") || strings.HasSuffix(to, "/..")
+}
+
+// from looks at the images that something may start from.
+func (l *linter) from(from *From) { from.Each(l.base) }
+
+// base looks at one of them.
+func (l *linter) base(from *From) {
 	l.image(from.Image)
 	if from.Ref == "" || from.Ref == "scratch" || strings.Contains(from.Ref, "$") {
 		return

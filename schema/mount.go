@@ -14,7 +14,7 @@ func mountUses(kind string) []string {
 		"bind":   "from source rw",
 		"cache":  "from source rw id sharing uid gid mode",
 		"tmpfs":  "size rw",
-		"secret": "id required uid gid mode",
+		"secret": "id env required uid gid mode",
 		"ssh":    "id required uid gid mode",
 	}[kind])
 }
@@ -66,6 +66,8 @@ func (d *decoder) mountField(name string, f cue.Value, m *Mount, s *scope) {
 		m.ReadOnly = !m.RW
 	case "id":
 		m.ID = d.filled(f)
+	case "env":
+		m.Env = d.filled(f)
 	case "sharing":
 		m.Sharing = d.enum(f, "shared", "private", "locked")
 	case "size":
@@ -141,20 +143,59 @@ func (d *decoder) requiredSecret(v cue.Value, secret *Secret) {
 	}
 }
 
-// ssh decodes true, or the id of an agent.
-func (d *decoder) ssh(v cue.Value) string {
+// ssh decodes true, or the ids of agents.
+func (d *decoder) ssh(v cue.Value) []string {
 	settled, k := d.settle(v)
 	switch k {
 	case cue.BottomKind:
-		return ""
+		return nil
 	case cue.BoolKind:
 		if d.boolean(settled) {
-			return "default"
+			return []string{"default"}
 		}
-		return ""
+		return nil
 	case cue.StringKind:
-		return d.filled(settled)
+		return []string{d.filled(settled)}
+	case cue.ListKind:
+		return d.targets(v)
 	}
-	d.mistyped(settled, k, "true or a string (the agent's id)")
-	return ""
+	d.mistyped(settled, k, "true, a string (the agent's id) or a list of those")
+	return nil
+}
+
+// devices decodes devices by their names.
+func (d *decoder) devices(v cue.Value) []Device {
+	list := []Device{}
+	d.items(v, "a list of devices", func(item cue.Value) {
+		device := Device{Pos: d.pos(item)}
+		settled, k := d.settle(item)
+		switch k {
+		case cue.BottomKind:
+			return
+		case cue.StringKind:
+			device.Name = d.filled(settled)
+		case cue.StructKind:
+			d.requiredDevice(settled, &device)
+		default:
+			d.mistyped(settled, k, "a string (the device's name) or {name, required}")
+		}
+		list = append(list, device)
+	})
+	return list
+}
+
+func (d *decoder) requiredDevice(v cue.Value, device *Device) {
+	d.fields(v, "{name, required}", func(name string, f cue.Value) {
+		switch name {
+		case "name":
+			device.Name = d.filled(f)
+		case "required":
+			device.Required = d.boolean(f)
+		default:
+			d.unknown(f, name, d.words("#Device"))
+		}
+	})
+	if !v.LookupPath(cue.ParsePath("name")).Exists() {
+		d.fail(v, `the device needs "name"`, "")
+	}
 }

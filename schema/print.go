@@ -221,11 +221,7 @@ func (p *printer) reach(from *From) {
 
 // eachFrom calls fn for every From in an image.
 func eachFrom(img *Image, fn func(*From)) {
-	call := func(f *From) {
-		if f != nil {
-			fn(f)
-		}
-	}
+	call := func(f *From) { f.Each(fn) }
 	call(img.From)
 	for _, step := range img.Steps {
 		call(step.From)
@@ -311,6 +307,7 @@ func (p *printer) str(s string) textNode {
 		p.err = fmt.Errorf("print %q: %w", s, errNotUTF8)
 	}
 	for i, piece := range strings.Split(s, paramMark) {
+		piece, _, _ = strings.Cut(piece, ifMark)
 		if _, ok := p.field[piece]; i%2 == 1 && !ok && p.err == nil {
 			p.err = fmt.Errorf("print CUE: there is no parameter %q", piece)
 		}

@@ -105,6 +105,8 @@ func (g *generator) from(known []*Image) *From {
 		return &From{Image: known[g.IntN(len(known))]}
 	case g.flip():
 		return &From{Source: &Source{Git: "https://example.com/r", Ref: "v1"}}
+	case g.IntN(6) == 0:
+		return &From{Switch: &Switch{Word: "${TARGETARCH}" + ParamRef("user"), Cases: []Case{{Value: "amd64", From: g.from(known)}, {Value: "stages", From: &From{Ref: "x"}}}}}
 	case g.flip():
 		return &From{Image: &Image{Name: "loose", From: &From{Ref: "x"}}}
 	}
@@ -162,6 +164,9 @@ func (g *generator) step(known []*Image) *Step {
 		s.Verb, s.Paths, s.To = VerbCopy, []string{g.path()}, g.path()
 		g.some(func() { s.From = g.from(known) })
 		g.some(func() { s.Chmod, s.Chown, s.Link, s.Exclude = "0755", "1:1", true, []string{"x"} })
+		g.some(func() {
+			s.To, s.Files = "/d/", []Pair{{Key: "name", Value: g.text()}, {Key: "images", Value: g.text()}}
+		})
 	case 3:
 		s.Verb, s.Pairs = VerbFile, []Pair{{Key: g.path(), Value: g.text()}, {Key: "/last", Value: g.text()}}
 	case 4:
@@ -176,7 +181,9 @@ func (g *generator) step(known []*Image) *Step {
 func (g *generator) runFields(s *Step, known []*Image) {
 	g.some(func() { s.Env = g.vars() })
 	g.some(func() { s.Cache = []string{g.path()} })
-	g.some(func() { s.SSH = "default" })
+	g.some(func() { s.SSH = []string{"default"} })
+	g.some(func() { s.SSH = []string{"one", "two"} })
+	g.some(func() { s.Devices = []Device{{Name: "v.com/a=b"}, {Name: "v.com/a=c", Required: true}} })
 	g.some(func() { s.Stdin = g.pointer() })
 	g.some(func() { s.Secrets = []Secret{{Target: "user", ID: "s"}, {Target: "/x", ID: "y", Required: true}} })
 	g.some(func() {
@@ -185,6 +192,7 @@ func (g *generator) runFields(s *Step, known []*Image) {
 			{Target: "/ctx", Type: "bind", From: g.from(known), RW: true},
 			{Target: "stages", Type: "cache", ReadOnly: true, UID: &uid, Mode: "0700"},
 			{Target: "/t", Type: "tmpfs", Size: 1 << 20},
+			{Target: "/s", Type: "secret", ID: "s", Env: "S"},
 		}
 	})
 }

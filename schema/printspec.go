@@ -213,6 +213,8 @@ func (p *printer) from(f *From, img *Image) printNode {
 	switch {
 	case f.Image != nil:
 		return word(p.reference(f.Image, img))
+	case f.Switch != nil:
+		return p.choice(f.Switch, img)
 	case f.Source == nil:
 		return p.str(f.Ref)
 	}
@@ -234,6 +236,21 @@ func (p *printer) from(f *From, img *Image) printNode {
 	return objectNode{members: l.members}
 }
 
+// choice prints a switch.
+func (p *printer) choice(sw *Switch, img *Image) objectNode {
+	l := &fieldList{printer: p}
+	l.str("switch", sw.Word)
+	var cases objectNode
+	for _, c := range sw.Cases {
+		cases.members = append(cases.members, member{label: p.label(c.Value), value: p.from(c.From, img)})
+	}
+	l.put("cases", cases)
+	if sw.Default != nil {
+		l.put("default", p.from(sw.Default, img))
+	}
+	return objectNode{members: l.members}
+}
+
 // step prints a step: a bare string for a plain shell command.
 func (p *printer) step(s *Step, img *Image) printNode {
 	l := &fieldList{printer: p}
@@ -252,6 +269,9 @@ func (p *printer) step(s *Step, img *Image) printNode {
 	}
 	l.flag("keepGitDir", s.KeepGitDir)
 	l.str("content", s.Content)
+	if len(s.Files) > 0 {
+		l.put("files", p.pairs(s.Files))
+	}
 	l.str("chown", s.Chown)
 	l.str("chmod", s.Chmod)
 	p.runFields(l, s, img)
@@ -290,15 +310,19 @@ func (p *printer) verb(l *fieldList, s *Step) {
 func (p *printer) pathsOrPairs(s *Step) printNode {
 	switch {
 	case s.Pairs != nil:
-		var o objectNode
-		for _, pair := range s.Pairs {
-			o.members = append(o.members, member{label: p.label(pair.Key), value: p.str(pair.Value)})
-		}
-		return o
+		return p.pairs(s.Pairs)
 	case len(s.Paths) == 1:
 		return p.str(s.Paths[0])
 	}
 	return p.strs(s.Paths)
+}
+
+func (p *printer) pairs(pairs []Pair) objectNode {
+	var o objectNode
+	for _, pair := range pairs {
+		o.members = append(o.members, member{label: p.label(pair.Key), value: p.str(pair.Value)})
+	}
+	return o
 }
 
 // runFields adds the fields that only run has.
@@ -322,14 +346,39 @@ func (p *printer) runFields(l *fieldList, s *Step, img *Image) {
 		}
 		l.put("secrets", o)
 	}
-	if s.SSH == "default" {
-		l.put("ssh", word("true"))
-	} else {
-		l.str("ssh", s.SSH)
+	p.ssh(l, s.SSH)
+	if len(s.Devices) > 0 {
+		var devices listNode
+		for _, device := range s.Devices {
+			devices.elems = append(devices.elems, element{value: p.device(device)})
+		}
+		l.put("devices", devices)
 	}
 	l.str("network", s.Network)
 	l.flag("insecure", s.Insecure)
 	l.given("stdin", s.Stdin)
+}
+
+// ssh adds the agents that a step uses.
+func (p *printer) ssh(l *fieldList, ids []string) {
+	switch {
+	case len(ids) == 1 && ids[0] == "default":
+		l.put("ssh", word("true"))
+	case len(ids) == 1:
+		l.str("ssh", ids[0])
+	case len(ids) > 1:
+		l.strs("ssh", ids)
+	}
+}
+
+func (p *printer) device(d Device) printNode {
+	if !d.Required {
+		return p.str(d.Name)
+	}
+	l := &fieldList{printer: p}
+	l.str("name", d.Name)
+	l.flag("required", true)
+	return objectNode{members: l.members}
 }
 
 func (p *printer) secret(s Secret) printNode {
@@ -356,6 +405,7 @@ func (p *printer) mount(m *Mount, img *Image) objectNode {
 		l.put("rw", word("false"))
 	}
 	l.str("id", m.ID)
+	l.str("env", m.Env)
 	l.str("sharing", m.Sharing)
 	if m.Size != 0 {
 		l.put("size", word(strconv.FormatInt(m.Size, 10)))

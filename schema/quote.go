@@ -14,6 +14,43 @@ import (
 // reference where it is the whole string.
 func ParamRef(name string) string { return paramMark + name + paramMark }
 
+// ParamIf is a piece like ParamRef for a value that depends on whether a
+// parameter is empty: then, or otherwise. Either may be a ParamRef or a text
+// without one.
+func ParamIf(name, then, otherwise string) string {
+	return paramMark + name + ifMark + asPlain(then) + ifMark + asPlain(otherwise) + paramMark
+}
+
+// ifMark separates the parts of a ParamIf, and refMark begins a name in one.
+const (
+	ifMark  = "\x01"
+	refMark = "\x02"
+)
+
+// asPlain is a part of a ParamIf.
+func asPlain(s string) string {
+	if name, ok := strings.CutPrefix(s, paramMark); ok {
+		return refMark + strings.TrimSuffix(name, paramMark)
+	}
+	return s
+}
+
+// expression is the CUE of what stands between two paramMarks.
+func (q quoter) expression(piece string) string {
+	name, rest, ok := strings.Cut(piece, ifMark)
+	if !ok {
+		return q.field[piece]
+	}
+	part := func(s string) string {
+		if name, ok := strings.CutPrefix(s, refMark); ok {
+			return q.field[name]
+		}
+		return q.quote(s, "")
+	}
+	then, otherwise, _ := strings.Cut(rest, ifMark)
+	return fmt.Sprintf(`[if %s != "" {%s}, %s][0]`, q.field[name], part(then), part(otherwise))
+}
+
 // paramMark encloses the name in a ParamRef: no string in CUE, and none that
 // a system call takes, contains it.
 const paramMark = "\x00"
@@ -34,7 +71,7 @@ func multiline(s string) bool {
 func (q quoter) quote(s, indent string) string {
 	pieces := strings.Split(s, paramMark)
 	if len(pieces) == 3 && pieces[0] == "" && pieces[2] == "" {
-		return q.field[pieces[1]]
+		return q.expression(pieces[1])
 	}
 	multi := multiline(s)
 	var text strings.Builder
@@ -46,7 +83,7 @@ func (q quoter) quote(s, indent string) string {
 	for i, piece := range pieces {
 		switch {
 		case i%2 == 1:
-			fmt.Fprintf(&b, `\%s(%s)`, hashes, q.field[piece])
+			fmt.Fprintf(&b, `\%s(%s)`, hashes, q.expression(piece))
 		case hashes == "":
 			b.WriteString(escape(piece, multi))
 		default:

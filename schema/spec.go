@@ -77,12 +77,43 @@ type Image struct {
 }
 
 // From is what an image, a copy or a mount starts from. Exactly one of Ref,
-// Image and Source is set.
+// Image, Source and Switch is set.
 type From struct {
 	Ref    string // a registry reference, or "scratch"
 	Image  *Image
 	Source *Source
+	Switch *Switch
 	Pos    Position
+}
+
+// Switch is a From that is known only when an image is compiled for a
+// platform: Word is expanded, and is the Value of the case to take.
+type Switch struct {
+	Word    string
+	Cases   []Case
+	Default *From // nil: a word without a case is a mistake
+	Pos     Position
+}
+
+// Case is what a Switch takes for one value of its word.
+type Case struct {
+	Value string
+	From  *From
+}
+
+// Each calls fn for from and, where it is a switch, for all that it may take.
+func (from *From) Each(fn func(*From)) {
+	if from == nil {
+		return
+	}
+	fn(from)
+	if from.Switch == nil {
+		return
+	}
+	for _, c := range from.Switch.Cases {
+		c.From.Each(fn)
+	}
+	from.Switch.Default.Each(fn)
 }
 
 // Source is a From that is no image. Exactly one of Local, Git, HTTP and OCI
@@ -194,6 +225,7 @@ type Step struct {
 	// KeepGitDir keeps .git of a repository that add fetches.
 	KeepGitDir bool
 	Content    string // file with one path in Paths
+	Files      []Pair // copy, add: {name: content} beside the sources
 
 	Chown string
 	Chmod string // octal digits or symbolic, as given
@@ -208,7 +240,8 @@ type Step struct {
 	Cache    []string // targets of shared cache mounts
 	Tmpfs    []string
 	Secrets  []Secret
-	SSH      string // "" none, "default", or an id
+	SSH      []string // ids of agents, "default" for that without one
+	Devices  []Device
 	Network  string // "" , "default", "none", "host"
 	Insecure bool
 	Stdin    *string
@@ -236,6 +269,15 @@ type Secret struct {
 	Pos      Position
 }
 
+// Device is one entry of `devices`, by its name in the Container Device
+// Interface.
+type Device struct {
+	Name string
+	// Required fails the step where there is no such device.
+	Required bool
+	Pos      Position
+}
+
 // Mount is one entry of `mounts`.
 type Mount struct {
 	Target   string
@@ -245,6 +287,7 @@ type Mount struct {
 	RW       bool // `rw: true`: a writable bind mount
 	ReadOnly bool // `rw: false`: a read-only cache or tmpfs mount
 	ID       string
+	Env      string // secret: the variable that has it too
 	Sharing  string
 	Size     int64
 	Required bool

@@ -16,9 +16,9 @@ type verbEntry struct {
 
 // verbs are the fields of #Step of which a step has exactly one.
 var verbs = [...]verbEntry{
-	{VerbRun, "env workdir user mounts cache tmpfs secrets ssh network insecure stdin expand name"},
-	{VerbCopy, "from to include exclude parents link unpack chown chmod expand name"},
-	{VerbAdd, "from to include exclude parents link chown chmod checksum unpack keepGitDir expand name"},
+	{VerbRun, "env workdir user mounts cache tmpfs secrets ssh devices network insecure stdin expand name"},
+	{VerbCopy, "from to files include exclude parents link unpack chown chmod expand name"},
+	{VerbAdd, "from to files include exclude parents link chown chmod checksum unpack keepGitDir expand name"},
 	{VerbFile, "content to link chown chmod expand name"},
 	{VerbMkdir, "chown chmod expand name"},
 	{VerbRm, "expand name"},
@@ -181,6 +181,10 @@ func (d *decoder) pathsOrPairs(f cue.Value, step *Step) {
 		d.fail(f, "expected a path or {path: content}, got a list", "")
 		return
 	}
+	if k == cue.ListKind {
+		step.Paths = d.sources(f) // none beside files
+		return
+	}
 	if k != cue.BottomKind {
 		step.Paths = d.paths(f)
 	}
@@ -188,13 +192,31 @@ func (d *decoder) pathsOrPairs(f cue.Value, step *Step) {
 
 // paths are one or more paths.
 func (d *decoder) paths(f cue.Value) []string {
-	list := d.oneOrMany(f)
+	list := d.sources(f)
 	if list != nil && len(list) == 0 {
 		d.fail(f, "there are no paths", "")
 	}
+	return list
+}
+
+// sources are any number of paths.
+func (d *decoder) sources(f cue.Value) []string {
+	list := d.oneOrMany(f)
 	if slices.Contains(list, "") {
 		d.fail(f, "a path is empty", `"." is the whole context`)
 	}
+	return list
+}
+
+// inlineFiles decodes inline files by their names.
+func (d *decoder) inlineFiles(v cue.Value) []Pair {
+	list := []Pair{}
+	d.fields(v, "contents by file name", func(name string, f cue.Value) {
+		if name == "" || strings.Contains(name, "/") {
+			d.failLabel(f, fmt.Sprintf("%q is no plain file name", name), `the directory is "to"`)
+		}
+		list = append(list, Pair{Key: name, Value: d.str(f), Pos: d.pos(f)})
+	})
 	return list
 }
 
@@ -222,6 +244,8 @@ func (d *decoder) fileField(name string, f cue.Value, step *Step, s *scope) bool
 		step.KeepGitDir = d.boolean(f)
 	case "content":
 		step.Content = d.str(f)
+	case "files":
+		step.Files = d.inlineFiles(f)
 	case "chown":
 		step.Chown = d.filled(f)
 	case "chmod":
@@ -255,6 +279,8 @@ func (d *decoder) runField(name string, f cue.Value, step *Step, s *scope) {
 		step.Secrets = d.secrets(f)
 	case "ssh":
 		step.SSH = d.ssh(f)
+	case "devices":
+		step.Devices = d.devices(f)
 	case "network":
 		step.Network = d.enum(f, "default", "none", "host")
 	case "insecure":
@@ -278,7 +304,13 @@ func (d *decoder) checkStep(v cue.Value, step *Step) {
 	_, hasContent := step.FieldPos["content"]
 	switch step.Verb {
 	case VerbCopy, VerbAdd:
-		if len(step.Paths) > 0 && !hasTo {
+		if step.Pairs != nil && len(step.Files) > 0 {
+			d.failLabel(v.LookupPath(cue.ParsePath("files")), fmt.Sprintf(`"files" cannot stand beside pairs of source and destination in %q`, step.Verb), "")
+		}
+		if step.Pairs == nil && len(step.Paths)+len(step.Files) == 0 && v.LookupPath(cue.ParsePath(string(step.Verb))).Kind() == cue.ListKind {
+			d.fail(v.LookupPath(cue.ParsePath(string(step.Verb))), "there are no paths", "")
+		}
+		if step.Pairs == nil && !hasTo {
 			d.fail(v, fmt.Sprintf("%q needs \"to\"", step.Verb), `the destination, for example to: "./"`)
 		}
 		if step.Pairs != nil && hasTo {
@@ -286,9 +318,6 @@ func (d *decoder) checkStep(v cue.Value, step *Step) {
 		}
 		if step.Pairs != nil && len(step.Pairs) == 0 {
 			d.fail(v, fmt.Sprintf("%q has no sources", step.Verb), "")
-		}
-		if len(step.Paths) > 1 && hasTo && !isDirForm(step.To) && !variable(step.To) {
-			d.fail(v.LookupPath(cue.ParsePath("to")), fmt.Sprintf("with several sources %q must be a directory", step.To), fmt.Sprintf("write %q", step.To+"/"))
 		}
 	case VerbFile:
 		if step.Pairs != nil && hasContent {
@@ -299,9 +328,4 @@ func (d *decoder) checkStep(v cue.Value, step *Step) {
 			d.fail(v, `"symlink" needs "to"`, "the path of the link")
 		}
 	}
-}
-
-// isDirForm reports whether a destination says that it is a directory.
-func isDirForm(to string) bool {
-	return strings.HasSuffix(to, "/") || to == "." || to == ".." || strings.HasSuffix(to, "/.") || strings.HasSuffix(to, "/..")
 }

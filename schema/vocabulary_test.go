@@ -21,6 +21,8 @@ func TestVocabulary(t *testing.T) {
 		"#Healthcheck": "images: a: healthcheck: %s: null",
 		"#Source":      "images: a: from: {local: null, %s: null}",
 		"#Secret":      "images: a: steps: [{run: \"x\", secrets: X: %s: null}]",
+		"#Device":      "images: a: steps: [{run: \"x\", devices: [{%s: null}]}]",
+		"#Switch":      "images: a: from: {switch: null, %s: null}",
 	}
 	for definition, fields := range words {
 		if len(fields) == 0 {
