@@ -68,19 +68,14 @@ func (a *app) pullImage(ctx context.Context, e *engine.Engine, req *container.Re
 		pr.Platforms = append(pr.Platforms, *req.Platform)
 	}
 	fmt.Fprintf(a.stderr, "pulling %s\n", req.Image)
-	var errs []error
-	for _, pr.Ref = range candidates {
+	return registry.First(candidates, func(ref reference.Named) error {
+		pr.Ref = ref
 		_, err := e.Images.Pull(ctx, pr)
 		if err == nil {
-			req.Image = asWritten(req.Image, pr.Ref)
-			return nil
+			req.Image = asWritten(req.Image, ref)
 		}
-		errs = append(errs, err)
-		if !elsewhere(err) {
-			break
-		}
-	}
-	return errors.Join(errs...)
+		return err
+	})
 }
 
 // asWritten is the user's own name of an image where it means just that image.
@@ -89,11 +84,6 @@ func asWritten(name string, ref reference.Named) string {
 		return name
 	}
 	return reference.FamiliarString(ref)
-}
-
-// elsewhere reports whether the next registry may have what this one has not.
-func elsewhere(err error) bool {
-	return errors.Is(err, registry.ErrNotFound) || errors.Is(err, registry.ErrUnauthorized)
 }
 
 // whyNotHere adds to a failed pull what the store has instead.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/strata-build/strata/runtime/engine"
 	"github.com/strata-build/strata/runtime/image"
+	"github.com/strata-build/strata/runtime/registry"
 )
 
 type pullOptions struct {
@@ -64,7 +65,7 @@ func (a *app) pull(ctx context.Context, e *engine.Engine, o pullOptions, name st
 		return err
 	}
 	if !o.allTags {
-		return p.first(ctx, refs)
+		return registry.First(refs, func(ref reference.Named) error { return p.one(ctx, ref) })
 	}
 	for _, ref := range refs {
 		if err := p.one(ctx, ref); err != nil {
@@ -116,22 +117,6 @@ func (p *puller) allTags(ctx context.Context, repo reference.Named) ([]reference
 func isBare(name string) bool {
 	ref, err := reference.ParseNormalizedNamed(name)
 	return err == nil && reference.IsNameOnly(ref)
-}
-
-// first takes the first candidate that exists.
-func (p *puller) first(ctx context.Context, refs []reference.Named) error {
-	var errs []error
-	for _, ref := range refs {
-		err := p.one(ctx, ref)
-		if err == nil {
-			return nil
-		}
-		errs = append(errs, err)
-		if !elsewhere(err) {
-			break
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // one fetches one image and says so in docker's words.

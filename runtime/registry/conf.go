@@ -196,6 +196,23 @@ func (c *Client) Candidates(name string) ([]reference.Named, error) {
 	return found, nil
 }
 
+// First does something with the first of the candidates that there is: with the
+// next one where a registry has not what the name says, or does not show it.
+func First(candidates []reference.Named, do func(reference.Named) error) error {
+	var errs []error
+	for _, ref := range candidates {
+		err := do(ref)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+		if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrUnauthorized) {
+			break
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // splitName cuts a name before its tag or digest.
 func splitName(name string) (string, string) {
 	if i := strings.IndexAny(name, "@"); i >= 0 {
