@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 
 	"github.com/moby/buildkit/solver/pb"
@@ -50,6 +49,14 @@ func (r *Reader) AddLocal(name, dir string) {
 // maxRead bounds a file that is read: that of a Dockerfile's front end.
 const maxRead = 16 << 20
 
+// Make makes what a definition describes, if that is not done.
+func (r *Reader) Make(ctx context.Context, def *pb.Definition) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, err := r.solve(ctx, def)
+	return err
+}
+
 // ReadFile reads a file of what a definition makes; fs.ErrNotExist when there
 // is none.
 func (r *Reader) ReadFile(ctx context.Context, def *pb.Definition, name string) ([]byte, error) {
@@ -80,7 +87,12 @@ func (r *Reader) solve(ctx context.Context, def *pb.Definition) (*solved, error)
 		Graph: b.graph, Targets: []solver.Target{{Edge: b.edges[0]}}, Jobs: req.Jobs,
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("read build context: %w", err), b.close())
+		// The sources say themselves what they were to fetch.
+		var failed *solver.VertexError
+		if errors.As(err, &failed) {
+			err = failed.Err
+		}
+		return nil, errors.Join(err, b.close())
 	}
 	s := &solved{build: b, result: out.Results[0]}
 	r.solved[key] = s
