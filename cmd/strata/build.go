@@ -131,7 +131,7 @@ func (a *app) runBuild(ctx context.Context, e *engine.Engine, o *buildOptions, r
 	res, err := e.Build(ctx, req)
 	shown := show.wait(err == nil)
 	if err != nil {
-		return &buildError{err: err, shown: shown}
+		return buildError(err, shown)
 	}
 	if err := o.writeFiles(res); err != nil {
 		return err
@@ -335,25 +335,6 @@ func (o *buildOptions) allowedDevices() []string {
 		}
 	}
 	return list
-}
-
-// epoch is SOURCE_DATE_EPOCH, of the build arguments or the environment; the
-// default is 1970, so that the same inputs give the same image everywhere.
-func (a *app) epoch(buildArgs []string) (time.Time, error) {
-	text := a.env["SOURCE_DATE_EPOCH"]
-	for _, arg := range buildArgs {
-		if value, ok := strings.CutPrefix(arg, "SOURCE_DATE_EPOCH="); ok {
-			text = value
-		}
-	}
-	if text == "" {
-		return time.Unix(0, 0), nil
-	}
-	seconds, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		return time.Time{}, misuse("SOURCE_DATE_EPOCH is %q, and must be a number of seconds since 1970", text)
-	}
-	return time.Unix(seconds, 0), nil
 }
 
 // writeFiles writes --iidfile and --metadata-file.

@@ -38,7 +38,7 @@ func (a *app) joinContainer(ctx context.Context, name string) error {
 		return err
 	}
 	monitor := 0
-	err = a.peek(ctx, func(s *container.Set) error {
+	err = a.peekContainers(ctx, func(s *container.Set) error {
 		rec, err := s.Find(ctx, name)
 		monitor = rec.State.Monitor
 		return err
@@ -53,22 +53,10 @@ func (a *app) joinContainer(ctx context.Context, name string) error {
 	return err
 }
 
-// peek runs fn with the containers of the store without entering a user
-// namespace: enough to look, and to send signals, which an ordinary user may
-// do to all that runs in a user namespace of his.
-func (a *app) peek(ctx context.Context, fn func(*container.Set) error) error {
-	info, err := userns.Current()
-	if err != nil {
-		return err
-	}
-	if os.Getuid() != 0 { // what the store was made with
-		info.Rootless = true
-	}
-	e, err := a.openEngine(ctx, info)
-	if err != nil {
-		return err
-	}
-	return errors.Join(fn(container.New(e)), e.Close())
+// peekContainers runs fn with the containers of the store without entering a
+// user namespace.
+func (a *app) peekContainers(ctx context.Context, fn func(*container.Set) error) error {
+	return a.peek(ctx, func(e *engine.Engine) error { return fn(container.New(e)) })
 }
 
 // forEach does something to each container of the command line, prints the

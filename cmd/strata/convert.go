@@ -185,10 +185,3 @@ func (a *app) reportConversion(file string, c *dockerfilecompat.Conversion) {
 	fmt.Fprintf(a.stderr, "%s: %d of %d stages are native steps; %d builds were compared, and all are the same\n",
 		file, native, len(c.Stages), c.Compared)
 }
-
-func plural(n int, word string) string {
-	if n == 1 {
-		return "1 " + word
-	}
-	return fmt.Sprintf("%d %ss", n, word)
-}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/strata-build/strata/runtime/engine"
+	"github.com/strata-build/strata/runtime/snapshot"
 	"github.com/strata-build/strata/runtime/store"
 )
 
@@ -144,4 +146,20 @@ func writeTotals(w io.Writer, usage store.Usage) {
 	for _, kind := range order {
 		fmt.Fprintf(w, "%s\t%d\t%s\n", kind, totals[kind].count, units.HumanSize(float64(totals[kind].size)))
 	}
+}
+
+// kindOf says in the totals what the store's words for the parts of containers
+// stand for.
+func kindOf(kind string) string {
+	switch kind {
+	case strings.TrimSuffix(snapshot.KeptPrefix, ":"):
+		return "container (written files)"
+	case strings.TrimSuffix(engine.ContainerPrefix, ":"):
+		return "container (logs)"
+	case engine.BucketContainers:
+		return "container (records)"
+	case engine.BucketVolumes:
+		return "volume (records)"
+	}
+	return kind
 }

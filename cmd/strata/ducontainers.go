@@ -3,29 +3,12 @@ package main
 import (
 	"context"
 	"strconv"
-	"strings"
 
 	"github.com/strata-build/strata/runtime/container"
 	"github.com/strata-build/strata/runtime/engine"
 	"github.com/strata-build/strata/runtime/snapshot"
 	"github.com/strata-build/strata/runtime/store"
 )
-
-// kindOf says in the totals what the store's words for the parts of containers
-// stand for.
-func kindOf(kind string) string {
-	switch kind {
-	case strings.TrimSuffix(snapshot.KeptPrefix, ":"):
-		return "container (written files)"
-	case strings.TrimSuffix(engine.ContainerPrefix, ":"):
-		return "container (logs)"
-	case engine.BucketContainers:
-		return "container (records)"
-	case engine.BucketVolumes:
-		return "volume (records)"
-	}
-	return kind
-}
 
 // owned are the objects of a store that belong to containers and volumes.
 type owned struct {

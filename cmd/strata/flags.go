@@ -1,65 +1,28 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"regexp"
+	"strconv"
 	"strings"
 
+	"github.com/containerd/platforms"
 	"github.com/docker/go-units"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/solver/pb"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/strata-build/strata/internal/nearest"
 )
 
-// byteSize is a size as docker writes it: 64m, 1.5GiB, 1024.
-type byteSize int64
-
-// Set implements pflag.Value.
-func (b *byteSize) Set(text string) error {
-	n, err := units.RAMInBytes(text)
-	if err != nil {
-		return fmt.Errorf("%q is no size such as 64m or 2g", text)
-	}
-	*b = byteSize(n)
-	return nil
-}
-
-// String implements pflag.Value.
-func (b *byteSize) String() string {
-	if *b == 0 {
-		return ""
-	}
-	return units.BytesSize(float64(*b))
-}
-
-// Type implements pflag.Value.
-func (*byteSize) Type() string { return "bytes" }
-
-// swapSize is a byteSize, or -1 for no limit.
-type swapSize int64
-
-// Set implements pflag.Value.
-func (s *swapSize) Set(text string) error {
-	if text == "-1" {
-		*s = -1
-		return nil
-	}
-	return (*byteSize)(s).Set(text)
-}
-
-// String implements pflag.Value.
-func (s *swapSize) String() string {
-	if *s == -1 {
-		return "-1"
-	}
-	return (*byteSize)(s).String()
-}
-
-// Type implements pflag.Value.
-func (*swapSize) Type() string { return "bytes" }
-
-// hostPattern is what a host may be called in /etc/hosts.
 var hostPattern = regexp.MustCompile(`^[a-zA-Z0-9_]([a-zA-Z0-9_.-]*[a-zA-Z0-9_])?$`)
+
+// isHostName reports whether a host may be called that in /etc/hosts.
+func isHostName(name string) bool { return hostPattern.MatchString(name) }
 
 // parseHosts reads --add-host NAME:ADDRESS, with docker's [ADDRESS] and
 // NAME=ADDRESS.
@@ -71,7 +34,7 @@ func parseHosts(specs []string) ([]llb.HostIP, error) {
 			name, addr, ok = strings.Cut(spec, ":")
 		}
 		ip := net.ParseIP(strings.Trim(addr, "[]"))
-		if !ok || !hostPattern.MatchString(name) || ip == nil {
+		if !ok || !isHostName(name) || ip == nil {
 			return nil, misuse("--add-host %s: it is NAME:ADDRESS, such as db:10.0.0.7", spec)
 		}
 		hosts = append(hosts, llb.HostIP{Host: name, IP: ip})
@@ -90,4 +53,44 @@ func parseUlimits(specs []string) ([]*pb.Ulimit, error) {
 		limits = append(limits, &pb.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
 	}
 	return limits, nil
+}
+
+// flagError adds what was probably meant to pflag's message.
+func flagError(cmd *cobra.Command, err error) error {
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) && errors.Is(err, strconv.ErrSyntax) {
+		want := "a whole number"
+		if invalid.GetFlag().Value.Type() == "bool" {
+			want = "true or false"
+		}
+		return fmt.Errorf("--%s %s: it takes %s", invalid.GetFlag().Name, invalid.GetValue(), want)
+	}
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	best := nearest.Name(unknown.GetSpecifiedName(), names)
+	if best == "" {
+		return err
+	}
+	return fmt.Errorf("%w; did you mean --%s?", err, best)
+}
+
+// parsePlatforms reads --platform.
+func parsePlatforms(names []string) ([]ocispec.Platform, error) {
+	var list []ocispec.Platform
+	for _, name := range names {
+		if name == "local" { // docker's word for this machine
+			list = append(list, platforms.Normalize(platforms.DefaultSpec()))
+			continue
+		}
+		p, err := platforms.Parse(name)
+		if err != nil {
+			return nil, misuse("--platform %s: %v", name, err)
+		}
+		list = append(list, platforms.Normalize(p))
+	}
+	return list, nil
 }

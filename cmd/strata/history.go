@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
@@ -145,24 +144,4 @@ func (o historyOptions) size(size int64) string {
 		return humanSize(size)
 	}
 	return strconv.FormatInt(size, 10)
-}
-
-// plainText takes out what a terminal could take for commands: an image's
-// maker decides what is in it.
-func plainText(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, s)
-}
-
-// ellipsis cuts a text.
-func ellipsis(s string, width int) string {
-	runes := []rune(s)
-	if len(runes) <= width {
-		return s
-	}
-	return string(runes[:width-1]) + "…"
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
-	"github.com/docker/go-units"
 	digest "github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
@@ -161,35 +160,6 @@ func (o imagesOptions) id() idForm {
 		return wholeID
 	}
 	return shortID
-}
-
-func since(t time.Time) string {
-	if t.IsZero() {
-		return "N/A"
-	}
-	return units.HumanDuration(time.Since(t)) + " ago"
-}
-
-// humanSize is a size as docker shows it, with three digits.
-func humanSize(n int64) string { return units.HumanSizeWithPrecision(float64(n), 3) }
-
-// atMost refuses more than n arguments.
-func atMost(n int) cobra.PositionalArgs { return between(0, n) }
-
-// atLeast refuses fewer than n arguments.
-func atLeast(n int) cobra.PositionalArgs { return between(n, -1) }
-
-// exactly wants n arguments.
-func exactly(n int) cobra.PositionalArgs { return between(n, n) }
-
-// between wants from least to most arguments; -1 is no limit.
-func between(least, most int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) >= least && (most < 0 || len(args) <= most) {
-			return nil
-		}
-		return misuse("`%s` got %d arguments: use it as `%s`", cmd.CommandPath(), len(args), cmd.UseLine())
-	}
 }
 
 // imageFilter is what --filter and a name select.

@@ -18,14 +18,14 @@ import (
 	"github.com/strata-build/strata/runtime/registry"
 )
 
-func (a *app) infoCommand() *cobra.Command {
+func infoCommand(a *app) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use:   "info",
 		Short: "Show the store, its storage driver and what this machine offers",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withEngine(cmd.Context(), func(e *engine.Engine) error { return a.info(cmd.Context(), e, format) })
+			return a.withEngine(cmd.Context(), func(e *engine.Engine) error { return printInfo(cmd.Context(), a, e, format) })
 		},
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "json, or a Go template")
@@ -50,7 +50,7 @@ type information struct {
 	SearchRegistries     []string
 }
 
-func (a *app) info(ctx context.Context, e *engine.Engine, format string) error {
+func printInfo(ctx context.Context, a *app, e *engine.Engine, format string) error {
 	info, err := gather(ctx, e)
 	if err != nil {
 		return err

@@ -12,7 +12,6 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/solver/pb"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
 
 	"github.com/strata-build/strata/compiler"
@@ -287,22 +286,6 @@ func (a *app) compilerOptions(o *inputOptions, meta llb.ImageMetaResolver) (comp
 	}
 	opts.Ulimits, err = parseUlimits(o.ulimits)
 	return opts, err
-}
-
-func parsePlatforms(names []string) ([]ocispec.Platform, error) {
-	var list []ocispec.Platform
-	for _, name := range names {
-		if name == "local" { // docker's word for this machine
-			list = append(list, platforms.Normalize(platforms.DefaultSpec()))
-			continue
-		}
-		p, err := platforms.Parse(name)
-		if err != nil {
-			return nil, misuse("--platform %s: %v", name, err)
-		}
-		list = append(list, platforms.Normalize(p))
-	}
-	return list, nil
 }
 
 // arguments reads --build-arg; a name alone takes the environment's value.

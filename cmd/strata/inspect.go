@@ -89,7 +89,7 @@ func (a *app) inspect(ctx context.Context, e *engine.Engine, o inspectOptions, n
 func (a *app) inspectOne(ctx context.Context, e *engine.Engine, o inspectOptions, name string) (any, error) {
 	var noContainer error
 	if o.kind != "image" {
-		value, err := a.inspectContainer(ctx, e, name, o.size)
+		value, err := inspectContainer(ctx, e, name, o.size)
 		if !errors.Is(err, container.ErrNotFound) || o.kind == "container" {
 			return value, err
 		}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/strata-build/strata/runtime/container"
 	"github.com/strata-build/strata/runtime/engine"
-	"github.com/strata-build/strata/runtime/image"
 	"github.com/strata-build/strata/runtime/network"
 )
 
@@ -105,7 +104,7 @@ type networkDescription struct {
 }
 
 // inspectContainer describes the container of a name or id.
-func (a *app) inspectContainer(ctx context.Context, e *engine.Engine, name string, size bool) (any, error) {
+func inspectContainer(ctx context.Context, e *engine.Engine, name string, size bool) (any, error) {
 	s := container.New(e)
 	rec, err := s.Find(ctx, name)
 	if err != nil {
@@ -251,25 +250,4 @@ func describeMounts(s *container.Set, mounts []container.Mount) ([]mountDescript
 		list = append(list, d)
 	}
 	return list, nil
-}
-
-// imageUsers names the containers that were made of an image.
-func (a *app) imageUsers(ctx context.Context, e *engine.Engine, img image.Image) ([]imageUser, error) {
-	all, err := container.New(e).List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var users []imageUser
-	for _, rec := range all {
-		if rec.Image.ID == img.ID.String() || rec.Image.Manifest.Digest == img.Desc.Digest {
-			users = append(users, imageUser{Name: rec.Name, Running: rec.State.Live()})
-		}
-	}
-	return users, nil
-}
-
-// imageUser is a container that uses an image.
-type imageUser struct {
-	Name    string
-	Running bool
 }

@@ -5,9 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/strata-build/strata/runtime/engine"
 	"github.com/strata-build/strata/runtime/image"
@@ -126,14 +124,6 @@ func writeFiles(w io.Writer, letter string, files []layer.File) {
 		}
 		fmt.Fprintf(w, "  %s %10s  %s\n", letter, size, printable(f.Path))
 	}
-}
-
-// printable quotes a path that a terminal could take for commands.
-func printable(s string) string {
-	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return strconv.Quote(s)
-	}
-	return s
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

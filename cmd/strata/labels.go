@@ -1,25 +1,6 @@
 package main
 
-import (
-	"slices"
-	"strings"
-)
-
-// parseLabels reads labels as --label takes them. The value may be missing.
-func parseLabels(specs []string) (map[string]string, error) {
-	if len(specs) == 0 {
-		return nil, nil
-	}
-	labels := map[string]string{}
-	for _, spec := range specs {
-		name, value, _ := strings.Cut(spec, "=")
-		if name == "" {
-			return nil, misuse("--label %q: it is NAME=VALUE", spec)
-		}
-		labels[name] = value
-	}
-	return labels, nil
-}
+import "strings"
 
 // hasLabels reports whether labels have each NAME or NAME=VALUE.
 func hasLabels(labels map[string]string, wanted []string) bool {
@@ -31,14 +12,4 @@ func hasLabels(labels map[string]string, wanted []string) bool {
 		}
 	}
 	return true
-}
-
-// labelList is a column of a table: an image's maker decides what is in it.
-func labelList(labels map[string]string) string {
-	var list []string
-	for name, value := range labels {
-		list = append(list, printable(name+"="+value))
-	}
-	slices.Sort(list)
-	return strings.Join(list, ",")
 }

@@ -46,7 +46,7 @@ func (a *app) startAll(ctx context.Context, names []string) error {
 // besideOf is the container whose network those of the command line share,
 // and whose user namespace they have to be started in. "" is none.
 func (a *app) besideOf(ctx context.Context, names []string) (beside string, err error) {
-	err = a.peek(ctx, func(s *container.Set) error {
+	err = a.peekContainers(ctx, func(s *container.Set) error {
 		for _, name := range names {
 			rec, err := s.Find(ctx, name)
 			if err != nil {
@@ -109,7 +109,7 @@ func (a *app) stopCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.peek(cmd.Context(), func(s *container.Set) error {
+			return a.peekContainers(cmd.Context(), func(s *container.Set) error {
 				return a.forEach(cmd.Context(), s, args, func(rec container.Record) error {
 					return a.stopOne(cmd.Context(), s, rec, sig, wait)
 				})
@@ -159,7 +159,7 @@ func (a *app) restartCommand() *cobra.Command {
 			ctx := cmd.Context()
 			// Stopping is done outside of a user namespace, and again inside,
 			// where there is nothing left to do.
-			err = a.peek(ctx, func(s *container.Set) error {
+			err = a.peekContainers(ctx, func(s *container.Set) error {
 				for _, name := range args {
 					rec, err := s.Find(ctx, name)
 					if err == nil {
@@ -193,7 +193,7 @@ func (a *app) killCommand() *cobra.Command {
 			if err != nil {
 				return misuse("--signal: %v", err)
 			}
-			return a.peek(cmd.Context(), func(s *container.Set) error {
+			return a.peekContainers(cmd.Context(), func(s *container.Set) error {
 				return a.forEach(cmd.Context(), s, args, func(rec container.Record) error {
 					return s.Signal(cmd.Context(), rec.ID, number)
 				})
@@ -219,7 +219,7 @@ func (a *app) eachCommand(name, short string, do func(*container.Set, context.Co
 		Short: short,
 		Args:  atLeast(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.peek(cmd.Context(), func(s *container.Set) error {
+			return a.peekContainers(cmd.Context(), func(s *container.Set) error {
 				return a.forEach(cmd.Context(), s, args, func(rec container.Record) error { return do(s, cmd.Context(), rec.ID) })
 			})
 		},
@@ -232,7 +232,7 @@ func (a *app) waitCommand() *cobra.Command {
 		Short: "Wait until containers have ended, and print their exit codes",
 		Args:  atLeast(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.peek(cmd.Context(), func(s *container.Set) error {
+			return a.peekContainers(cmd.Context(), func(s *container.Set) error {
 				var errs []error
 				for _, name := range args {
 					rec, err := s.Find(cmd.Context(), name)
@@ -261,7 +261,7 @@ func (a *app) rmCommand() *cobra.Command {
 			if o.Force {
 				// What runs is killed outside of a user namespace: there its
 				// owner may, whoever the processes are inside.
-				err := a.peek(ctx, func(s *container.Set) error { return a.killAll(ctx, s, args) })
+				err := a.peekContainers(ctx, func(s *container.Set) error { return a.killAll(ctx, s, args) })
 				if err != nil {
 					return err
 				}
@@ -298,7 +298,7 @@ func (a *app) renameCommand() *cobra.Command {
 		Short: "Give a container another name",
 		Args:  exactly(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.peek(cmd.Context(), func(s *container.Set) error {
+			return a.peekContainers(cmd.Context(), func(s *container.Set) error {
 				rec, err := s.Find(cmd.Context(), args[0])
 				if err != nil {
 					return err

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -81,15 +80,6 @@ func serverOf(args []string) (string, error) {
 		return "", misuse("%q is not a registry: give HOST or HOST:PORT", args[0])
 	}
 	return host, nil
-}
-
-// dockerConfig is docker's configuration file.
-func (a *app) dockerConfig() string {
-	dir := a.env["DOCKER_CONFIG"]
-	if dir == "" {
-		dir = filepath.Join(a.env["HOME"], ".docker")
-	}
-	return filepath.Join(dir, "config.json")
 }
 
 // credentials come from the flags, from what is kept, or from whoever sits at

@@ -32,7 +32,7 @@ func (a *app) logsCommand() *cobra.Command {
 			if o.Until, err = parseTime("--until", untilText); err != nil {
 				return err
 			}
-			return a.peek(cmd.Context(), func(s *container.Set) error { return a.logs(cmd.Context(), s, args[0], o, timestamps) })
+			return a.peekContainers(cmd.Context(), func(s *container.Set) error { return a.logs(cmd.Context(), s, args[0], o, timestamps) })
 		},
 	}
 	f := cmd.Flags()

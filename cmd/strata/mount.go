@@ -91,7 +91,7 @@ func (a *app) runIn(ctx context.Context, dir string, command []string) error {
 	// It decides what a signal means: a shell goes on after ^C, which the
 	// terminal sends to it as well.
 	cmd.Cancel = func() error {
-		return errors.Join(os.ErrProcessDone, ignore(cmd.Process.Signal(syscall.SIGTERM), os.ErrProcessDone))
+		return errors.Join(os.ErrProcessDone, cmd.Process.Signal(syscall.SIGTERM))
 	}
 	return runInError(command[0], cmd.Run())
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,10 +49,10 @@ func planned(t *testing.T, args ...string) []byte {
 	t.Chdir(dir)
 	var stdout, stderr bytes.Buffer
 	a := newApp(strings.NewReader(""), &stdout, &stderr, []string{"HOME=" + dir, "STRATA_ROOT=" + filepath.Join(dir, "store")})
-	if code := a.main(context.Background(), append([]string{"plan", "--image-metadata", "images.json"}, args...)); code != 0 {
+	if code := execute(context.Background(), a, append([]string{"plan", "--image-metadata", "images.json"}, args...)); code != 0 {
 		t.Fatalf("exit code %d: %s", code, &stderr)
 	}
-	if exists(filepath.Join(dir, "store")) {
+	if _, err := os.Stat(filepath.Join(dir, "store")); !errors.Is(err, os.ErrNotExist) {
 		t.Error("a store was made")
 	}
 	return stdout.Bytes()

@@ -18,7 +18,7 @@ func (a *app) portCommand() *cobra.Command {
 		Short: "List the ports that a container publishes",
 		Args:  between(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.peek(cmd.Context(), func(s *container.Set) error {
+			return a.peekContainers(cmd.Context(), func(s *container.Set) error {
 				rec, err := s.Find(cmd.Context(), args[0])
 				if err != nil {
 					return err

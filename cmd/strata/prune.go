@@ -110,7 +110,7 @@ func (a *app) pruneImages(ctx context.Context, e *engine.Engine, filter *imageFi
 	}
 	var errs []error
 	for _, f := range all {
-		users, err := a.imageUsers(ctx, e, f.Image)
+		users, err := imageUsers(ctx, e, f.Image)
 		if err == nil && len(users) == 0 {
 			err = a.pruneImage(ctx, e, f)
 		}

@@ -35,7 +35,7 @@ func (a *app) psCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list := a.peek
+			list := a.peekContainers
 			if o.size { // the files may belong to others
 				list = func(ctx context.Context, fn func(*container.Set) error) error { return a.withContainers(ctx, "", fn) }
 			}

@@ -9,6 +9,7 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
+	"github.com/strata-build/strata/runtime/container"
 	"github.com/strata-build/strata/runtime/engine"
 	"github.com/strata-build/strata/runtime/image"
 	"github.com/strata-build/strata/runtime/store"
@@ -73,7 +74,7 @@ func (a *app) removeImage(ctx context.Context, e *engine.Engine, o rmiOptions, r
 	}
 	last := len(names) == len(all)
 	if last {
-		users, err := a.imageUsers(ctx, e, img)
+		users, err := imageUsers(ctx, e, img)
 		if err == nil {
 			err = o.checkUsers(ref, users)
 		}
@@ -141,4 +142,25 @@ func (a *app) deleteContent(ctx context.Context, e *engine.Engine, gone []image.
 		}
 	}
 	return err
+}
+
+// imageUser is a container that uses an image.
+type imageUser struct {
+	Name    string
+	Running bool
+}
+
+// imageUsers names the containers that were made of an image.
+func imageUsers(ctx context.Context, e *engine.Engine, img image.Image) ([]imageUser, error) {
+	all, err := container.New(e).List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var users []imageUser
+	for _, rec := range all {
+		if rec.Image.ID == img.ID.String() || rec.Image.Manifest.Digest == img.Desc.Digest {
+			users = append(users, imageUser{Name: rec.Name, Running: rec.State.Live()})
+		}
+	}
+	return users, nil
 }

@@ -155,7 +155,7 @@ func (o *containerFlags) request(a *app, args []string) (container.Request, erro
 		return req, err
 	}
 	const maxHostname = 64 // the kernel's
-	if o.hostname != "" && (!hostPattern.MatchString(o.hostname) || len(o.hostname) > maxHostname) {
+	if o.hostname != "" && (!isHostName(o.hostname) || len(o.hostname) > maxHostname) {
 		return req, misuse("--hostname %q: it takes up to %d letters, digits, '-' and '.'", o.hostname, maxHostname)
 	}
 	if o.set.Changed("entrypoint") {

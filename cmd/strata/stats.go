@@ -28,7 +28,7 @@ func (a *app) statsCommand() *cobra.Command {
 		Long: "Show what containers use, once a second: of those that are named, or of all that run. Where a\n" +
 			"container has no control group, the figures are summed up over its processes.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.peek(cmd.Context(), func(s *container.Set) error { return a.stats(cmd.Context(), s, &o, args) })
+			return a.peekContainers(cmd.Context(), func(s *container.Set) error { return a.stats(cmd.Context(), s, &o, args) })
 		},
 	}
 	f := cmd.Flags()

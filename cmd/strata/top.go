@@ -25,7 +25,7 @@ func (a *app) topCommand() *cobra.Command {
 			if len(args) > 1 {
 				return noPsOptions
 			}
-			return a.peek(cmd.Context(), func(s *container.Set) error {
+			return a.peekContainers(cmd.Context(), func(s *container.Set) error {
 				rec, err := s.Find(cmd.Context(), args[0])
 				if err != nil {
 					return err

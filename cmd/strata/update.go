@@ -17,7 +17,7 @@ func (a *app) updateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.peek(cmd.Context(), func(s *container.Set) error {
+			return a.peekContainers(cmd.Context(), func(s *container.Set) error {
 				return a.forEach(cmd.Context(), s, args, func(rec container.Record) error {
 					req.ID = rec.ID
 					return s.Update(cmd.Context(), req)

@@ -8,14 +8,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is the module's version, as `go install` recorded it.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return info.Main.Version
-	}
-	return "dev"
-}
-
 // versionLine is what `strata version` and `strata --version` print.
 func versionLine() string {
 	return fmt.Sprintf("strata %s %s/%s %s", version(), runtime.GOOS, runtime.GOARCH, runtime.Version())
@@ -24,7 +16,7 @@ func versionLine() string {
 // versionInfo is what --format can name.
 type versionInfo struct{ Version, GitCommit, GoVersion, Os, Arch string }
 
-func (a *app) versionCommand() *cobra.Command {
+func versionCommand(a *app) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use:   "version",
@@ -55,12 +47,4 @@ func setting(name string) string {
 		}
 	}
 	return ""
-}
-
-// noArgs refuses arguments.
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return misuse("`%s` takes no arguments, but got %q", cmd.CommandPath(), args[0])
-	}
-	return nil
 }

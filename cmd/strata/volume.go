@@ -95,7 +95,7 @@ func (a *app) volumeInspectCommand() *cobra.Command {
 		Short: "Describe volumes",
 		Args:  atLeast(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.peek(cmd.Context(), func(s *container.Set) error { return a.inspectVolumes(s, args, format) })
+			return a.peekContainers(cmd.Context(), func(s *container.Set) error { return a.inspectVolumes(s, args, format) })
 		},
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "json, or a Go template for each volume")
@@ -157,7 +157,7 @@ func (a *app) volumeListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.peek(cmd.Context(), func(s *container.Set) error { return a.listVolumes(s, filter, quiet, format) })
+			return a.peekContainers(cmd.Context(), func(s *container.Set) error { return a.listVolumes(s, filter, quiet, format) })
 		},
 	}
 	f := cmd.Flags()

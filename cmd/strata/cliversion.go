@@ -1,0 +1,11 @@
+package main
+
+import "runtime/debug"
+
+// version is the module's version, as `go install` recorded it.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "dev"
+}

@@ -1,0 +1,30 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/strata-build/strata/runtime/engine"
+)
+
+// completeImages completes names of images, for shells that have read what
+// `strata completion` prints.
+func completeImages(a *app) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+		var names []string
+		err := a.withEngine(cmd.Context(), func(e *engine.Engine) error {
+			all, err := e.Images.List()
+			for _, img := range all {
+				if img.Name != "" && strings.HasPrefix(img.Name, begun) {
+					names = append(names, img.Name)
+				}
+			}
+			return err
+		})
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}

@@ -1,0 +1,30 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/strata-build/strata/schema"
+)
+
+func (a *app) initCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "init [DIR]",
+		Short: "Start a build description",
+		Long: "Write a first build.cue, and make the schema known to the cue command and to editors by\n" +
+			"vendoring it under cue.mod. Files that are there stay as they are.",
+		Args: between(0, 1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			dir := "."
+			if len(args) > 0 {
+				dir = args[0]
+			}
+			written, err := schema.Init(dir, schema.InitOptions{})
+			for _, name := range written {
+				fmt.Fprintln(a.stdout, name)
+			}
+			return err
+		},
+	}
+}

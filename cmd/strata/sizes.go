@@ -1,0 +1,31 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/docker/go-units"
+)
+
+// byteSize is a size as docker writes it: 64m, 1.5GiB, 1024.
+type byteSize int64
+
+// Set implements pflag.Value.
+func (b *byteSize) Set(text string) error {
+	n, err := units.RAMInBytes(text)
+	if err != nil {
+		return fmt.Errorf("%q is no size such as 64m or 2g", text)
+	}
+	*b = byteSize(n)
+	return nil
+}
+
+// String implements pflag.Value.
+func (b *byteSize) String() string {
+	if *b == 0 {
+		return ""
+	}
+	return units.BytesSize(float64(*b))
+}
+
+// Type implements pflag.Value.
+func (*byteSize) Type() string { return "bytes" }

@@ -1,0 +1,24 @@
+package main
+
+// swapSize is a byteSize, or -1 for no limit.
+type swapSize int64
+
+// Set implements pflag.Value.
+func (s *swapSize) Set(text string) error {
+	if text == "-1" {
+		*s = -1
+		return nil
+	}
+	return (*byteSize)(s).Set(text)
+}
+
+// String implements pflag.Value.
+func (s *swapSize) String() string {
+	if *s == -1 {
+		return "-1"
+	}
+	return (*byteSize)(s).String()
+}
+
+// Type implements pflag.Value.
+func (*swapSize) Type() string { return "bytes" }
