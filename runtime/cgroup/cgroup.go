@@ -62,6 +62,12 @@ func (r Resources) IsZero() bool { return r == Resources{} }
 // defaultPeriod is the kernel's cpu.cfs_period_us.
 const defaultPeriod = 100_000
 
+// What the kernel takes for a period.
+const (
+	leastPeriod = 1_000
+	mostPeriod  = 1_000_000
+)
+
 func (r Resources) period() uint64 {
 	if r.CPUPeriod == 0 {
 		return defaultPeriod
@@ -79,6 +85,8 @@ func (r Resources) validate() error {
 		return errors.New("a limit of memory and swap needs a memory limit")
 	case r.CPUQuota < 0 && r.CPUQuota != -1:
 		return fmt.Errorf("processor quota %d is negative", r.CPUQuota)
+	case r.CPUPeriod != 0 && (r.CPUPeriod < leastPeriod || r.CPUPeriod > mostPeriod):
+		return fmt.Errorf("the period of the processor quota is %d to %d µs long, and not %d", leastPeriod, mostPeriod, r.CPUPeriod)
 	}
 	return nil
 }

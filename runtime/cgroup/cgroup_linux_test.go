@@ -173,6 +173,46 @@ func TestLimitsAreWritten(t *testing.T) {
 	}
 }
 
+// What the kernel would call invalid is said in words, on both versions.
+func TestSetsAreChecked(t *testing.T) {
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "group")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"cpuset.cpus", "cpuset.cpus.effective", "group/cpuset.cpus", "group/cpuset.mems"} {
+		if err := os.WriteFile(filepath.Join(parent, file), []byte("0-2,5\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for cpus, want := range map[string]string{
+		"1,5": "", "2": "", "0-2": "",
+		"4-5":        `processors "4-5": there is no number 4, only 0-2,5`,
+		"x":          `processors "x": it takes numbers and ranges, such as 0-2,4`,
+		"2-1":        `processors "2-1": it takes numbers and ranges, such as 0-2,4`,
+		"0-99999999": `processors "0-99999999": it takes numbers and ranges, such as 0-2,4`,
+		"-1":         `processors "-1": it takes numbers and ranges, such as 0-2,4`,
+	} {
+		for _, l := range []layout{legacy{dirs: map[string]string{cpuset: dir}}, unified{dir: dir}} {
+			got := ""
+			if err := l.apply(Resources{CPUSetCPUs: cpus}); err != nil {
+				got = err.Error()
+			}
+			if got != want {
+				t.Errorf("%T: %q, want %q", l, got, want)
+			}
+		}
+	}
+}
+
+func TestPeriod(t *testing.T) {
+	for period, good := range map[uint64]bool{0: true, 999: false, 1000: true, 1_000_000: true, 1_000_001: false} {
+		if err := (Resources{CPUPeriod: period}).validate(); (err == nil) != good {
+			t.Errorf("%d: %v", period, err)
+		}
+	}
+}
+
 func TestWeight(t *testing.T) {
 	for shares, want := range map[uint64]uint64{0: 1, 2: 1, 1024: 39, 262144: 10000, 1 << 40: 10000} {
 		if got := weight(shares); got != want {

@@ -145,22 +145,32 @@ func (l legacy) applyCPUSet(r Resources) error {
 	if r.CPUSetCPUs == "" && r.CPUSetMems == "" {
 		return nil
 	}
-	for file, value := range map[string]string{"cpuset.cpus": r.CPUSetCPUs, "cpuset.mems": r.CPUSetMems} {
-		if value == "" {
-			own, err := read(dir, file)
-			if err != nil {
-				return fmt.Errorf("read control group limit: %w", err)
+	for file, set := range r.sets() {
+		if set.value != "" {
+			if err := set.within(filepath.Dir(dir), file); err != nil {
+				return err
 			}
-			if own != "" {
-				continue
-			}
-			if value, err = read(filepath.Dir(dir), file); err != nil {
-				return fmt.Errorf("read control group limit: %w", err)
-			}
-		}
-		if err := limit(dir, file, value); err != nil {
+		} else if err := inherited(dir, file, &set.value); err != nil {
 			return err
 		}
+		if set.value == "" {
+			continue
+		}
+		if err := limit(dir, file, set.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inherited sets value to that of the parent, where the group has none.
+func inherited(dir, file string, value *string) error {
+	own, err := read(dir, file)
+	if err == nil && own == "" {
+		*value, err = read(filepath.Dir(dir), file)
+	}
+	if err != nil {
+		return fmt.Errorf("read control group limit: %w", err)
 	}
 	return nil
 }

@@ -139,13 +139,16 @@ func weight(shares uint64) uint64 {
 }
 
 func (u unified) applyCPUSet(r Resources) error {
-	if r.CPUSetCPUs != "" {
-		if err := limit(u.dir, "cpuset.cpus", r.CPUSetCPUs); err != nil {
+	for file, set := range r.sets() {
+		if set.value == "" {
+			continue
+		}
+		if err := set.within(filepath.Dir(u.dir), file+".effective"); err != nil {
 			return err
 		}
-	}
-	if r.CPUSetMems != "" {
-		return limit(u.dir, "cpuset.mems", r.CPUSetMems)
+		if err := limit(u.dir, file, set.value); err != nil {
+			return err
+		}
 	}
 	return nil
 }

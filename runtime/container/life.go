@@ -154,7 +154,7 @@ func showsCgroups(m Mount) bool {
 func lookUpUser(root *rootfs.Root, spec string, groups []string) (rootfs.User, error) {
 	user, err := root.LookupUser(spec)
 	if err != nil {
-		return user, fmt.Errorf("user of the container: %w", err)
+		return user, err
 	}
 	for _, name := range groups {
 		gid, ok, err := root.LookupGID(name)
@@ -164,7 +164,7 @@ func lookUpUser(root *rootfs.Root, spec string, groups []string) (rootfs.User, e
 		if !ok {
 			n, err := strconv.ParseUint(name, 10, 32)
 			if err != nil {
-				return user, fmt.Errorf("group %s of the container: it is not in /etc/group", name)
+				return user, fmt.Errorf("there is no group %q in the image's /etc/group", name)
 			}
 			gid = uint32(n)
 		}

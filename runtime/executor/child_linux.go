@@ -30,8 +30,10 @@ type child struct {
 
 func newChild(e *Executor, cmd *Command) (*child, error) {
 	switch {
-	case len(cmd.Args) == 0 || cmd.Args[0] == "":
+	case len(cmd.Args) == 0:
 		return nil, errors.New("there is no command to execute")
+	case cmd.Args[0] == "":
+		return nil, fmt.Errorf("%w: its name is empty", ErrNotFound)
 	case cmd.Cwd != "" && !path.IsAbs(cmd.Cwd):
 		return nil, fmt.Errorf("%w: %s is not an absolute path", ErrCwd, cmd.Cwd)
 	}

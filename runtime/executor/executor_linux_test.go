@@ -89,6 +89,7 @@ func TestCommandThatCannotBeExecuted(t *testing.T) {
 		"/etc/x/y":    ErrNotFound,
 		"/bin/script": ErrNotFound,
 		"plain":       ErrNotFound,
+		"":            ErrNotFound,
 		"/bin/plain":  ErrNotExecutable,
 		"/bin":        ErrNotExecutable,
 		"garbage":     ErrNotExecutable,
@@ -259,6 +260,21 @@ func TestUmaskAndLimits(t *testing.T) {
 	got = sh(t, e, func(s *Spec) { s.Rlimits = []Rlimit{{"nofile", 77, 99}, {"core", 0, 0}} }, "ulimit -n; ulimit -Hn; ulimit -c")
 	if got != "77\n99\n0" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestLimitAboveOwn: who asks for more than there is is told how much there is.
+func TestLimitAboveOwn(t *testing.T) {
+	e := newExecutor(t)
+	var own unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err != nil {
+		t.Fatal(err)
+	}
+	// No process may have so many files, whatever its capabilities.
+	r := run(t, e, func(s *Spec) { s.Rlimits = []Rlimit{{"nofile", 5, 1 << 40}} }, "true")
+	want := fmt.Sprintf("set limit nofile to 5:1099511627776, above Strata's own of %d: operation not permitted", own.Max)
+	if r.err == nil || r.err.Error() != want {
+		t.Errorf("got %v\nwant %s", r.err, want)
 	}
 }
 

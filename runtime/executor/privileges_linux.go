@@ -78,21 +78,21 @@ func (c *child) limits() error {
 	}
 	for _, r := range rlimits {
 		c.Do(program.Call{
-			What: "set limit " + r.Name, Number: unix.SYS_PRLIMIT64,
+			What: r.set(), Number: unix.SYS_PRLIMIT64,
 			Args: program.Args{{}, program.Int(r.resource), c.Words([]uintptr{uintptr(r.Soft), uintptr(r.Hard)})},
 		})
 	}
 	if c.cmd.OOMScoreAdj != nil {
-		c.writeOwnProc("oom_score_adj", strconv.Itoa(*c.cmd.OOMScoreAdj))
+		score := strconv.Itoa(*c.cmd.OOMScoreAdj)
+		c.writeOwnProc("set oom_score_adj to "+score+", where less than Strata's own takes the capability CAP_SYS_RESOURCE", "oom_score_adj", score)
 	}
 	return nil
 }
 
-// writeOwnProc writes a file of /proc/self, in the host's proc that was opened
-// and checked beforehand: the step's own could be made to lead elsewhere
-// (CVE-2019-16884, CVE-2025-52881).
-func (c *child) writeOwnProc(file, text string) {
-	what := "write " + file
+// writeOwnProc writes a file of /proc/self; what names that in an error. The
+// file is in the host's proc that was opened and checked beforehand: the step's
+// own could be made to lead elsewhere (CVE-2019-16884, CVE-2025-52881).
+func (c *child) writeOwnProc(what, file, text string) {
 	f := c.Add(program.Call{
 		What: what, Number: unix.SYS_OPENAT,
 		Args: program.Args{fd(c.e.proc), c.String("self/" + file), program.Int(unix.O_WRONLY | cloexec)},
@@ -192,9 +192,9 @@ func (c *child) become() error {
 func (c *child) becomeSingle() {
 	c.simple("create a user namespace", unix.SYS_UNSHARE, unix.CLONE_NEWUSER)
 	// The kernel asks for it before a group may be mapped.
-	c.writeOwnProc("setgroups", "deny")
-	c.writeOwnProc("gid_map", fmt.Sprintf("%d 0 1\n", c.cmd.User.GID))
-	c.writeOwnProc("uid_map", fmt.Sprintf("%d 0 1\n", c.cmd.User.UID))
+	c.writeOwnProc("write setgroups", "setgroups", "deny")
+	c.writeOwnProc("write gid_map", "gid_map", fmt.Sprintf("%d 0 1\n", c.cmd.User.GID))
+	c.writeOwnProc("write uid_map", "uid_map", fmt.Sprintf("%d 0 1\n", c.cmd.User.UID))
 }
 
 // setCaps sets the permitted and effective sets, and clears the inheritable
@@ -245,6 +245,23 @@ func (c *child) loadFilters(list []*seccomp.Filter) {
 type limit struct {
 	Rlimit
 	resource int
+}
+
+// set names the setting of the limit, for its error.
+func (l *limit) set() string {
+	what := "set limit " + l.Name + " to " + limitText(l.Soft) + ":" + limitText(l.Hard)
+	var own unix.Rlimit
+	if err := unix.Getrlimit(l.resource, &own); err == nil && own.Max < l.Hard {
+		what += ", above Strata's own of " + limitText(own.Max)
+	}
+	return what
+}
+
+func limitText(n uint64) string {
+	if n == RlimInfinity {
+		return "unlimited"
+	}
+	return strconv.FormatUint(n, 10)
 }
 
 // Defaults for open files: systemd's, and docker's since version 29. What is

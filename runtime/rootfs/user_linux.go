@@ -45,13 +45,27 @@ func (r *Root) LookupUser(spec string) (User, error) {
 	}
 	found, err := user.GetExecUser(spec, nil, passwd, groups)
 	if err != nil {
-		return User{}, fmt.Errorf("look up user %q: %w", spec, err)
+		return User{}, explainUser(spec, err)
 	}
 	u, err := checked(found)
 	if err != nil {
 		return User{}, fmt.Errorf("look up user %q: %w", spec, err)
 	}
 	return u, nil
+}
+
+// explainUser says what is wrong with a USER specification.
+func explainUser(spec string, err error) error {
+	name, group, _ := strings.Cut(spec, ":")
+	switch {
+	case errors.Is(err, user.ErrNoPasswdEntries):
+		return fmt.Errorf("user %q: there is no user %q in the image's /etc/passwd", spec, name)
+	case errors.Is(err, user.ErrNoGroupEntries):
+		return fmt.Errorf("user %q: there is no group %q in the image's /etc/group", spec, group)
+	case errors.Is(err, user.ErrRange):
+		return fmt.Errorf("user %q: users and groups have numbers from 0 to %d", spec, math.MaxInt32)
+	}
+	return fmt.Errorf("look up user %q: %w", spec, err)
 }
 
 // LookupUID returns the ids that /etc/passwd gives for a user name; ok is false

@@ -49,6 +49,22 @@ func TestLookupUser(t *testing.T) {
 	}
 }
 
+// What is wrong is said with the file that was looked into.
+func TestLookupUserSays(t *testing.T) {
+	r, dir := newRoot(t)
+	write(t, dir, "etc/passwd", passwd)
+	write(t, dir, "etc/group", group)
+	for spec, want := range map[string]string{
+		"nobody":      `user "nobody": there is no user "nobody" in the image's /etc/passwd`,
+		"app:nogroup": `user "app:nogroup": there is no group "nogroup" in the image's /etc/group`,
+		"2147483648":  `user "2147483648": users and groups have numbers from 0 to 2147483647`,
+	} {
+		if _, err := r.LookupUser(spec); err == nil || err.Error() != want {
+			t.Errorf("got %v\nwant %s", err, want)
+		}
+	}
+}
+
 func TestLookupIDs(t *testing.T) {
 	r, dir := newRoot(t)
 	if _, _, ok, err := r.LookupUID("app"); ok || err != nil {

@@ -323,7 +323,7 @@ func (r *execRun) userAndCwd() (rootfs.User, string, error) {
 	defer root.Close()
 	user, err := root.LookupUser(r.op.Meta.User)
 	if err != nil {
-		return rootfs.User{}, "", fmt.Errorf("user %q of the step: %w", r.op.Meta.User, err)
+		return rootfs.User{}, "", err
 	}
 	cwd := path.Join("/", r.op.Meta.Cwd)
 	if r.root.readonly {
