@@ -169,6 +169,7 @@ func (l *lifter) place(img *schema.Image, items []item) {
 	for _, it := range items[head:tail] {
 		step := it.asStep()
 		l.comment(step, it.comment)
+		l.entryComments(step, it)
 		img.Steps = append(img.Steps, step)
 	}
 	for _, it := range items[tail:] {
@@ -215,6 +216,7 @@ func trails(it item, limit *int) bool {
 // setField adds an instruction to the fields of an image.
 func (l *lifter) setField(img *schema.Image, it item) {
 	l.comment(schema.Field{Of: img, Name: it.field}, it.comment)
+	l.entryComments(img, it)
 	if it.field == "args" {
 		img.Args = append(img.Args, it.arg...)
 		return
@@ -249,6 +251,13 @@ func (l *lifter) setField(img *schema.Image, it item) {
 		c.Cmd = from.Cmd
 	default:
 		panic(fmt.Sprintf("no field for %s", it.field))
+	}
+}
+
+// entryComments sets the comments of variables and labels.
+func (l *lifter) entryComments(of schema.Node, it item) {
+	for name, text := range it.entries {
+		l.comment(schema.Entry{Of: of, Field: it.field, Name: name}, text)
 	}
 }
 

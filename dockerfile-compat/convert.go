@@ -266,7 +266,7 @@ func (c *converter) print() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("convert %s: %w", c.req.Filename, err)
 	}
-	return append(c.texts.restore(cue), commented(c.file.trailer)...), nil
+	return c.texts.restore(append(cue, commented(c.file.trailer)...))
 }
 
 // commented is a comment below everything else.

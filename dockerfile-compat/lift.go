@@ -48,13 +48,14 @@ func cannot(format string, args ...any) error {
 func (l *lifter) lift(st *source) error {
 	img := l.images[st.index]
 	*img = schema.Image{Name: img.Name, Stages: img.Stages, Context: l.dir}
-	l.comment(img, st.comment)
 	if strings.Contains(strings.Join(l.file.raw[st.first-1:st.last], ""), "\x00") {
 		return at(st.Location[0].Start.Line, cannot("a NUL byte has no place in CUE"))
 	}
 	if err := l.base(img, st); err != nil {
 		return at(st.Location[0].Start.Line, err)
 	}
+	l.comment(l.head(img), st.comment)
+	l.comment(schema.End{Of: img}, st.end)
 	var items []item
 	for _, in := range st.commands {
 		it, err := l.item(in, st)
@@ -77,6 +78,18 @@ func at(line int, err error) error {
 		return err
 	}
 	return &unliftable{line: line, reason: err.Error()}
+}
+
+// head is where the comment above a FROM belongs: to the image, or, where
+// stages are between, to what it starts from.
+func (l *lifter) head(img *schema.Image) schema.Node {
+	switch {
+	case len(img.Stages) == 0 || img.From == nil:
+		return img
+	case img.Platform != "":
+		return schema.Field{Of: img, Name: "platform"}
+	}
+	return schema.Field{Of: img, Name: "from"}
 }
 
 func (l *lifter) comment(n schema.Node, text string) {
@@ -171,6 +184,7 @@ func (l *lifter) platform(word string) (string, error) {
 type item struct {
 	cmd     instructions.Command
 	comment string
+	entries map[string]string // comments of variables and labels
 	field   string // the name of the field, for config and arguments
 	expand  bool
 	step    *schema.Step
@@ -182,9 +196,10 @@ type item struct {
 func (l *lifter) item(in instruction, st *source) (item, error) {
 	it := item{comment: in.comment}
 	var err error
+	above := in.notes()
 	switch c := in.cmd.(type) {
 	case *instructions.RunCommand:
-		it.step, err = l.run(in, c, st)
+		it.step, above, err = l.run(in, c, st)
 	case *instructions.CopyCommand:
 		it.step, err = l.copy(c, st)
 	case *instructions.AddCommand:
@@ -192,9 +207,16 @@ func (l *lifter) item(in instruction, st *source) (item, error) {
 	case *instructions.ArgCommand:
 		it.field = "args"
 		it.arg, it.expand, err = l.arg(c)
+	case *instructions.EnvCommand:
+		it.entries, above = l.file.entries(in)
+		err = l.config(in.cmd, &it)
+	case *instructions.LabelCommand:
+		it.entries, above = l.file.entries(in)
+		err = l.config(in.cmd, &it)
 	default:
 		err = l.config(in.cmd, &it)
 	}
+	it.comment = join(it.comment, above)
 	return it, err
 }
 

@@ -5,28 +5,31 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/strata-build/strata/schema"
 )
 
 // brokenText is a command that its author wrote in several lines, which the
 // Dockerfile joins. CUE has no line of a string that goes on in the next (its
 // scanner refuses the backslash before the end), so each line is a string, and
 // they are added.
-type brokenText struct{ pieces []string }
+type brokenText struct{ pieces []piece }
 
 // brokenTexts are those of a document, by the number of the place holder.
 type brokenTexts struct{ list []brokenText }
 
 // breakLines returns what stands for a command until the document is printed:
 // the printer knows strings only, not where to break them. A place holder has
-// two lines, so that it is printed in a block of its own.
-func (l *lifter) breakLines(pieces []string) string {
-	text := strings.Join(pieces, "")
-	if len(pieces) == 1 || strings.ContainsAny(text, "\n\r") || !printable(text) {
-		return text
+// two lines, so that it is printed in a block of its own. above are the
+// comments that are not between the lines.
+func (l *lifter) breakLines(in instruction, command string) (text, above string) {
+	pieces, above := l.file.pieces(in, command)
+	if len(pieces) == 1 || strings.ContainsAny(command, "\n\r") || !printable(command) {
+		return command, in.notes()
 	}
 	l.texts.list = append(l.texts.list, brokenText{pieces})
 	mark := placeholder(len(l.texts.list) - 1)
-	return mark + "\n" + mark
+	return mark + "\n" + mark, above
 }
 
 // printable reports whether a text can stand in a string without escapes
@@ -48,8 +51,12 @@ func placeholder(n int) string { return fmt.Sprintf("@strata command %d@", n) }
 var printed = regexp.MustCompile(`"""\n(\t*)@strata command (\d+)@\n\t*@strata command \d+@\n\t*"""`)
 
 // restore puts the commands, and the picks of stages, in the place of their
-// place holders.
-func (t *brokenTexts) restore(cue []byte) []byte {
+// place holders, in the canonical format.
+func (t *brokenTexts) restore(cue []byte) ([]byte, error) {
+	return schema.Format(t.replace(cue))
+}
+
+func (t *brokenTexts) replace(cue []byte) []byte {
 	return printed.ReplaceAllFunc(restorePicks(cue), func(found []byte) []byte {
 		match := printed.FindSubmatch(found)
 		var n int
@@ -62,25 +69,40 @@ func (t *brokenTexts) restore(cue []byte) []byte {
 
 // opensLong reports whether a piece would make a long string of a raw one: with
 // the quote before it, it begins with three.
-func opensLong(piece string) bool { return strings.HasPrefix(piece, `""`) }
+func opensLong(p piece) bool { return strings.HasPrefix(p.text, `""`) }
 
 // print writes the command, its lines behind indent. All of them are quoted in
 // the same way.
 func (t brokenText) print(indent string) string {
-	text := strings.Join(t.pieces, "")
+	text := ""
+	for _, p := range t.pieces {
+		text += p.text
+	}
 	hash := ""
-	if strings.ContainsAny(text, `\"`) && !strings.Contains(text, "\t") && !slices.ContainsFunc(t.pieces, opensLong) {
+	if strings.ContainsAny(text, `\"`) && !slices.ContainsFunc(t.pieces, opensLong) {
 		hash = "#"
 		for strings.Contains(text, `"`+hash) || strings.Contains(text, `\`+hash) {
 			hash += "#"
 		}
 	}
-	lines := make([]string, len(t.pieces))
-	for i, piece := range t.pieces {
-		if hash == "" {
-			piece = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\t", `\t`).Replace(piece)
+	var b strings.Builder
+	for i, p := range t.pieces {
+		if i > 0 {
+			b.WriteString(" +\n" + indent)
 		}
-		lines[i] = hash + `"` + piece + `"` + hash
+		if p.comment != "" {
+			b.WriteString("// " + strings.ReplaceAll(p.comment, "\n", "\n"+indent+"// ") + "\n" + indent)
+		}
+		b.WriteString(hash + `"` + p.escaped(hash) + `"` + hash)
 	}
-	return strings.Join(lines, " +\n"+indent)
+	return b.String()
+}
+
+// escaped is the text of a piece in a string that is raw by a number of '#'s.
+func (p piece) escaped(hash string) string {
+	text := p.text
+	if hash == "" {
+		text = strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text)
+	}
+	return strings.ReplaceAll(text, "\t", `\`+hash+"t")
 }

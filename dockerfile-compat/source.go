@@ -34,14 +34,31 @@ type source struct {
 	first    int // its first line, with the comment above FROM
 	last     int
 	comment  string
+	end      string // the comment below its last instruction
 	commands []instruction
 }
 
 // instruction is an instruction other than FROM, with its place.
 type instruction struct {
 	cmd         instructions.Command
-	comment     string
+	comment     string // above it
+	within      []note
 	first, last int // lines
+}
+
+// note is a comment between the lines of an instruction.
+type note struct {
+	line int // the one below it
+	text string
+}
+
+// notes are all of them in one.
+func (in instruction) notes() string {
+	text := ""
+	for _, n := range in.within {
+		text = join(text, n.text)
+	}
+	return text
 }
 
 // name is the stage's name, or that by which BuildKit shows it.
@@ -66,10 +83,14 @@ func parse(data []byte) (*dockerfile, error) {
 	at := f.readDirectives(data)
 	for i, node := range res.AST.Children {
 		comment := f.comments(at, node.StartLine-1)
-		if i == 0 {
+		switch {
+		case i == 0:
 			f.header, comment = f.splitHeader(at, node.StartLine-1)
+		case len(f.stages) > 0 && strings.EqualFold(node.Value, "FROM"):
+			above := &f.stages[len(f.stages)-1].end
+			*above, comment = f.splitStages(at, node.StartLine-1)
 		}
-		if err := f.add(node, at+1, f.within(node, comment)); err != nil {
+		if err := f.add(node, at+1, comment); err != nil {
 			return nil, err
 		}
 		at = node.EndLine
@@ -104,7 +125,8 @@ func (f *dockerfile) add(node *parser.Node, first int, comment string) error {
 	}
 	if st, ok := parsed.(*instructions.Stage); ok {
 		f.stages = append(f.stages, &source{
-			Stage: *st, index: len(f.stages), first: first, last: node.EndLine, comment: comment,
+			Stage: *st, index: len(f.stages), first: first, last: node.EndLine,
+			comment: join(comment, instruction{within: f.within(node)}.notes()),
 		})
 		return nil
 	}
@@ -112,7 +134,7 @@ func (f *dockerfile) add(node *parser.Node, first int, comment string) error {
 	if !ok {
 		return parser.WithLocation(fmt.Errorf("%T is no instruction", parsed), node.Location())
 	}
-	in := instruction{cmd: cmd, comment: comment, first: node.StartLine, last: node.EndLine}
+	in := instruction{cmd: cmd, comment: comment, within: f.within(node), first: node.StartLine, last: node.EndLine}
 	if len(f.stages) == 0 {
 		f.globals = append(f.globals, in)
 		return nil
@@ -123,14 +145,27 @@ func (f *dockerfile) add(node *parser.Node, first int, comment string) error {
 }
 
 // comments are the comment lines among those behind line `after` up to `last`.
+// An empty line is one in the comment too.
 func (f *dockerfile) comments(after, last int) string {
 	var out []string
+	gap := false
 	for _, line := range f.lines[min(after, len(f.lines)):min(max(after, last), len(f.lines))] {
-		if text, ok := strings.CutPrefix(strings.TrimLeft(line, " \t"), "#"); ok {
-			out = append(out, strings.ToValidUTF8(strings.TrimPrefix(strings.TrimRight(text, " \t"), " "), "\uFFFD"))
+		text, ok := commentOf(line)
+		if ok && gap {
+			out = append(out, "")
 		}
+		if ok {
+			out = append(out, text)
+		}
+		gap = !ok && len(out) > 0
 	}
 	return strings.Trim(strings.Join(out, "\n"), "\n")
+}
+
+// commentOf is the text of a line that is a comment.
+func commentOf(line string) (string, bool) {
+	text, ok := strings.CutPrefix(strings.TrimLeft(line, " \t"), "#")
+	return strings.ToValidUTF8(strings.TrimPrefix(strings.TrimRight(text, " \t"), " "), "\uFFFD"), ok
 }
 
 // splitHeader splits the comments above the first instruction at the last
@@ -144,13 +179,35 @@ func (f *dockerfile) splitHeader(after, last int) (header, comment string) {
 	return "", f.comments(after, last)
 }
 
-// within adds the comments between the lines of an instruction to the one
-// above it. The text of heredocs is none.
-func (f *dockerfile) within(node *parser.Node, comment string) string {
-	if len(node.Heredocs) > 0 || node.EndLine == node.StartLine {
-		return comment
+// splitStages splits the comments above a FROM at the last empty line between
+// them: what is above it belongs to the stage before.
+func (f *dockerfile) splitStages(after, last int) (end, comment string) {
+	for last > after && strings.TrimSpace(f.lines[last-1]) == "" {
+		last--
 	}
-	return join(comment, f.comments(node.StartLine, node.EndLine))
+	return f.splitHeader(after, last)
+}
+
+// within are the comments between the lines of an instruction. The text of
+// heredocs is none.
+func (f *dockerfile) within(node *parser.Node) []note {
+	if len(node.Heredocs) > 0 {
+		return nil
+	}
+	var list []note
+	open := false
+	for n := node.StartLine + 1; n <= node.EndLine; n++ {
+		text, ok := commentOf(f.lines[n-1])
+		switch {
+		case ok && open:
+			last := &list[len(list)-1]
+			last.line, last.text = n+1, last.text+"\n"+text
+		case ok:
+			list = append(list, note{n + 1, text})
+		}
+		open = ok
+	}
+	return list
 }
 
 // join joins comments.
@@ -161,40 +218,83 @@ func join(a, b string) string {
 	return a + "\n" + b
 }
 
+// piece is a line of a command, with the comment above it.
+type piece struct{ text, comment string }
+
 // pieces splits a command at the ends of the lines that it was written in,
 // which the parser joined. One piece is all there is of a command that stands
-// on one line.
-func (f *dockerfile) pieces(in instruction, command string) []string {
-	var line strings.Builder
-	var ends []int
-	continued := regexp.MustCompile(`([^\` + string(f.escape) + `])\` + string(f.escape) + `[ \t]*$|^\` + string(f.escape) + `[ \t]*$`)
-	for i, text := range f.lines[in.first-1 : in.last] {
-		trimmed := strings.TrimLeft(text, " \t")
-		if i > 0 && (strings.HasPrefix(trimmed, "#") || trimmed == "") {
-			continue
-		}
-		if i == 0 {
-			text = trimmed
-		}
-		if at := continued.FindStringIndex(text); at != nil {
-			text = continued.ReplaceAllString(text, "$1")
-		}
-		line.WriteString(text)
-		ends = append(ends, line.Len())
-	}
-	start := strings.LastIndex(line.String(), command)
+// on one line. above are the comments that are in none of them.
+func (f *dockerfile) pieces(in instruction, command string) (list []piece, above string) {
+	text, ends := f.joined(in)
+	start := strings.LastIndex(text, command)
 	if start < 0 {
-		return []string{command}
+		return []piece{{text: command}}, in.notes()
 	}
-	var out []string
-	from := start
-	for _, end := range ends {
-		if end > from && end < start+len(command) {
-			out = append(out, line.String()[from:end])
+	from, last := start, start+len(command)
+	for _, e := range ends {
+		comment := e.comment
+		if len(list) == 0 {
+			above, comment = join(above, comment), ""
+		}
+		if end := min(e.end, last); end > from {
+			list = append(list, piece{text[from:end], comment})
 			from = end
 		}
 	}
-	return append(out, line.String()[from:start+len(command)])
+	return list, above
+}
+
+// lineEnd is where a line ends in the text of an instruction, and the comment
+// above that line.
+type lineEnd struct {
+	end     int
+	comment string
+}
+
+// joined is the text of an instruction without the ends of its lines.
+func (f *dockerfile) joined(in instruction) (string, []lineEnd) {
+	var text strings.Builder
+	var ends []lineEnd
+	var comment []string
+	continued := regexp.MustCompile(`([^\` + string(f.escape) + `])\` + string(f.escape) + `[ \t]*$|^\` + string(f.escape) + `[ \t]*$`)
+	for i, line := range f.lines[in.first-1 : in.last] {
+		trimmed := strings.TrimLeft(line, " \t")
+		note, isComment := commentOf(line)
+		switch {
+		case i > 0 && isComment:
+			comment = append(comment, note)
+			continue
+		case i > 0 && trimmed == "":
+			continue
+		case i == 0:
+			line = trimmed
+		}
+		text.WriteString(continued.ReplaceAllString(line, "$1"))
+		ends = append(ends, lineEnd{text.Len(), strings.Join(comment, "\n")})
+		comment = nil
+	}
+	return text.String(), ends
+}
+
+// entryLine is a line that begins with an entry of ENV or LABEL.
+var entryLine = regexp.MustCompile(`^[ \t]*"?([^ \t"=$]+)"?=`)
+
+// entries are the comments between the lines of ENV and LABEL by the name that
+// is below each; above are the others.
+func (f *dockerfile) entries(in instruction) (entries map[string]string, above string) {
+	entries = map[string]string{}
+	for _, n := range in.within {
+		line := n.line
+		for line < in.last && strings.Trim(f.lines[line-1], " \t"+string(f.escape)) == "" {
+			line++
+		}
+		if m := entryLine.FindStringSubmatch(f.lines[line-1]); m != nil && line <= in.last && entries[m[1]] == "" {
+			entries[m[1]] = n.text
+		} else {
+			above = join(above, n.text)
+		}
+	}
+	return entries, above
 }
 
 // stageNamed finds the stage that a name stands for among those up to, and

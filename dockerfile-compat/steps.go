@@ -145,8 +145,8 @@ func samePlace(a, b *schema.From) bool {
 }
 
 // run lifts RUN.
-func (l *lifter) run(in instruction, c *instructions.RunCommand, st *source) (*schema.Step, error) {
-	step := &schema.Step{Verb: schema.VerbRun, Run: schema.Command{Shell: c.PrependShell, Args: slices.Clone(c.CmdLine)}}
+func (l *lifter) run(in instruction, c *instructions.RunCommand, st *source) (step *schema.Step, above string, err error) {
+	step = &schema.Step{Verb: schema.VerbRun, Run: schema.Command{Shell: c.PrependShell, Args: slices.Clone(c.CmdLine)}}
 	for _, d := range instructions.GetDevices(c) {
 		step.Devices = append(step.Devices, schema.Device{Name: d.Name, Required: d.Required})
 	}
@@ -155,15 +155,16 @@ func (l *lifter) run(in instruction, c *instructions.RunCommand, st *source) (*s
 	}
 	step.Insecure = instructions.GetSecurity(c) == instructions.SecurityInsecure
 	if len(c.CmdLine) == 0 {
-		return nil, cannot("it has no command")
+		return nil, "", cannot("it has no command")
 	}
+	above = in.notes()
 	switch {
 	case len(c.Files) > 0:
 		script(step, c.Files)
 	case c.PrependShell:
-		step.Run.Args[0] = l.breakLines(l.file.pieces(in, c.CmdLine[0]))
+		step.Run.Args[0], above = l.breakLines(in, c.CmdLine[0])
 	}
-	return step, l.mounts(step, c, st)
+	return step, above, l.mounts(step, c, st)
 }
 
 // script makes text of heredocs: a command that is nothing but a heredoc is

@@ -397,7 +397,9 @@ func (t *tree) result(ctx context.Context) (*TreeConversion, error) {
 	if err != nil {
 		return nil, fmt.Errorf("convert %s: %w", t.req.Dir, err)
 	}
-	cue = append(texts.restore(cue), commented(trailer)...)
+	if cue, err = texts.restore(append(cue, commented(trailer)...)); err != nil {
+		return nil, fmt.Errorf("convert %s: %w", t.req.Dir, err)
+	}
 	out := &TreeConversion{CUE: cue}
 	for _, m := range t.members {
 		out.Images = append(out.Images, TreeImage{Dockerfile: m.path, References: m.references, Conversion: *m.conversion(m.cue)})
