@@ -2,16 +2,21 @@ package main
 
 import (
 	"github.com/spf13/cobra"
+
+	"github.com/strata-build/strata/cmd/strata/buildcmd"
+	"github.com/strata-build/strata/cmd/strata/cli"
+	"github.com/strata-build/strata/cmd/strata/containercmd"
+	"github.com/strata-build/strata/cmd/strata/imagecmd"
 )
 
 // rootCommand is the command line.
-func rootCommand(a *app) *cobra.Command {
+func rootCommand(a *cli.App) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "strata",
 		Short: "Build container images from CUE and from Dockerfiles, without a daemon",
 		Long: "Strata builds container images from CUE and from Dockerfiles, on one Linux machine,\n" +
 			"without a daemon and without root. `strata build ./app.cue` is all it takes.",
-		Version:                    version(),
+		Version:                    cli.Version(),
 		SilenceErrors:              true,
 		SilenceUsage:               true,
 		SuggestionsMinimumDistance: 2,
@@ -24,15 +29,15 @@ func rootCommand(a *app) *cobra.Command {
 		},
 	}
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
-		return a.checkFlags()
+		return a.CheckFlags()
 	}
 	root.SetVersionTemplate(versionLine() + "\n")
-	root.SetOut(a.stdout)
-	root.SetErr(a.stderr)
+	root.SetOut(a.Stdout)
+	root.SetErr(a.Stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return misuse("%v; see `%s --help`", flagError(cmd, err), cmd.CommandPath())
+		return cli.Misuse("%v; see `%s --help`", cli.FlagError(cmd, err), cmd.CommandPath())
 	})
-	a.addFlags(root.PersistentFlags())
+	a.AddFlags(root.PersistentFlags())
 	root.AddGroup(
 		&cobra.Group{ID: "build", Title: "Build:"},
 		&cobra.Group{ID: "images", Title: "Images:"},
@@ -45,16 +50,16 @@ func rootCommand(a *app) *cobra.Command {
 }
 
 // addCommands adds the commands by group.
-func addCommands(a *app, root *cobra.Command) {
+func addCommands(a *cli.App, root *cobra.Command) {
 	add := func(group string, cmds ...*cobra.Command) {
 		for _, c := range cmds {
 			c.GroupID = group
 			root.AddCommand(c)
 		}
 	}
-	add("build", buildCommands(a)...)
-	add("images", imageCommands(a)...)
-	add("containers", containerCommands(a)...)
+	add("build", buildcmd.Commands(a)...)
+	add("images", imagecmd.Commands(a)...)
+	add("containers", containercmd.Commands(a)...)
 	add("", versionCommand(a), infoCommand(a))
 }
 
@@ -82,5 +87,5 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	if near := cmd.SuggestionsFor(name); len(near) > 0 {
 		hint = "did you mean `strata " + near[0] + "`?"
 	}
-	return misuse("unknown command %q; %s", name, hint)
+	return cli.Misuse("unknown command %q; %s", name, hint)
 }

@@ -11,6 +11,8 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
+	"github.com/strata-build/strata/cmd/strata/cli"
+	"github.com/strata-build/strata/cmd/strata/output"
 	"github.com/strata-build/strata/runtime/cgroup"
 	"github.com/strata-build/strata/runtime/container"
 	"github.com/strata-build/strata/runtime/engine"
@@ -18,14 +20,14 @@ import (
 	"github.com/strata-build/strata/runtime/registry"
 )
 
-func infoCommand(a *app) *cobra.Command {
+func infoCommand(a *cli.App) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use:   "info",
 		Short: "Show the store, its storage driver and what this machine offers",
-		Args:  noArgs,
+		Args:  cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withEngine(cmd.Context(), func(e *engine.Engine) error { return printInfo(cmd.Context(), a, e, format) })
+			return a.WithEngine(cmd.Context(), func(e *engine.Engine) error { return printInfo(cmd.Context(), a, e, format) })
 		},
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "json, or a Go template")
@@ -50,20 +52,20 @@ type information struct {
 	SearchRegistries     []string
 }
 
-func printInfo(ctx context.Context, a *app, e *engine.Engine, format string) error {
+func printInfo(ctx context.Context, a *cli.App, e *engine.Engine, format string) error {
 	info, err := gather(ctx, e)
 	if err != nil {
 		return err
 	}
 	if format != "" {
-		return printObject(a.stdout, info, format)
+		return output.PrintObject(a.Stdout, info, format)
 	}
-	return info.write(a.stdout)
+	return info.write(a.Stdout)
 }
 
 func gather(ctx context.Context, e *engine.Engine) (*information, error) {
 	info := &information{
-		Version: version(), Root: e.Root(), Driver: e.Snapshots.Name(), DriverReason: e.Snapshots.Reason(),
+		Version: cli.Version(), Root: e.Root(), Driver: e.Snapshots.Name(), DriverReason: e.Snapshots.Reason(),
 		OSType: runtime.GOOS, Architecture: runtime.GOARCH, KernelVersion: kernel(), Network: network.DeviceKind(),
 	}
 	info.Rootless, info.SingleID = e.Rootless()

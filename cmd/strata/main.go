@@ -1,9 +1,11 @@
 // Command strata builds container images from CUE and from Dockerfiles,
 // without a daemon, and carries them through the rest of their life.
 //
-// This package knows flags, terminals, the environment and exit codes. It
-// picks the implementations and hands them what they need; nothing below it
-// reads the environment.
+// This package assembles the command line. Its commands are in packages of three
+// groups: buildcmd, imagecmd and containercmd; cli and output have what all of
+// them need. They know flags, terminals, the environment and exit codes, and
+// pick the implementations and hand them what they need: nothing else reads the
+// environment.
 package main
 
 import (
@@ -15,6 +17,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/strata-build/strata/cmd/strata/cli"
 	"github.com/strata-build/strata/runtime/executor"
 	"github.com/strata-build/strata/runtime/inventory"
 )
@@ -36,12 +39,12 @@ const gcPercent = 400
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return execute(ctx, newApp(os.Stdin, os.Stdout, os.Stderr, os.Environ()), os.Args[1:])
+	return execute(ctx, cli.New(os.Stdin, os.Stdout, os.Stderr, os.Environ()), os.Args[1:])
 }
 
 // execute runs a command line and returns the exit code.
-func execute(ctx context.Context, a *app, args []string) int {
+func execute(ctx context.Context, a *cli.App, args []string) int {
 	root := rootCommand(a)
 	root.SetArgs(args)
-	return a.exit(root.ExecuteContext(ctx))
+	return a.Exit(root.ExecuteContext(ctx))
 }

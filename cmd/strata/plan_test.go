@@ -13,6 +13,8 @@ import (
 
 	"github.com/moby/buildkit/solver/pb"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/strata-build/strata/cmd/strata/cli"
 )
 
 const planDockerfile = `ARG V=12
@@ -48,7 +50,7 @@ func planned(t *testing.T, args ...string) []byte {
 	}
 	t.Chdir(dir)
 	var stdout, stderr bytes.Buffer
-	a := newApp(strings.NewReader(""), &stdout, &stderr, []string{"HOME=" + dir, "STRATA_ROOT=" + filepath.Join(dir, "store")})
+	a := cli.New(strings.NewReader(""), &stdout, &stderr, []string{"HOME=" + dir, "STRATA_ROOT=" + filepath.Join(dir, "store")})
 	if code := execute(context.Background(), a, append([]string{"plan", "--image-metadata", "images.json"}, args...)); code != 0 {
 		t.Fatalf("exit code %d: %s", code, &stderr)
 	}

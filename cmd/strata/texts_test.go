@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/strata-build/strata/cmd/strata/cli"
 )
 
 // A text in backticks is taken for the name of a flag's value, which is one word.
@@ -22,5 +24,5 @@ func TestFlagTexts(t *testing.T) {
 			check(c)
 		}
 	}
-	check(rootCommand(newApp(nil, io.Discard, io.Discard, nil)))
+	check(rootCommand(cli.New(nil, io.Discard, io.Discard, nil)))
 }

@@ -6,28 +6,31 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/strata-build/strata/cmd/strata/cli"
+	"github.com/strata-build/strata/cmd/strata/output"
 )
 
 // versionLine is what `strata version` and `strata --version` print.
 func versionLine() string {
-	return fmt.Sprintf("strata %s %s/%s %s", version(), runtime.GOOS, runtime.GOARCH, runtime.Version())
+	return fmt.Sprintf("strata %s %s/%s %s", cli.Version(), runtime.GOOS, runtime.GOARCH, runtime.Version())
 }
 
 // versionInfo is what --format can name.
 type versionInfo struct{ Version, GitCommit, GoVersion, Os, Arch string }
 
-func versionCommand(a *app) *cobra.Command {
+func versionCommand(a *cli.App) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  noArgs,
+		Args:  cli.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			v := versionInfo{Version: version(), GitCommit: setting("vcs.revision"), GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH}
+			v := versionInfo{Version: cli.Version(), GitCommit: setting("vcs.revision"), GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH}
 			if format != "" {
-				return printObject(a.stdout, v, format)
+				return output.PrintObject(a.Stdout, v, format)
 			}
-			_, err := fmt.Fprintln(a.stdout, versionLine())
+			_, err := fmt.Fprintln(a.Stdout, versionLine())
 			return err
 		},
 	}

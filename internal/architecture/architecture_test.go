@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,6 +26,17 @@ var never = map[string][]string{
 	"dockerfile-compat": {"cmd", "solver", "runtime"},
 	"solver":            {"cmd", "runtime", "compiler", "schema", "dockerfile-compat"},
 	"runtime":           {"cmd", "compiler", "schema", "dockerfile-compat"},
+}
+
+// commands says, for each package of the command line, which others of it the
+// package imports. Package main, which has them all, is not among them.
+var commands = map[string][]string{
+	"cmd/strata/cli":          {},
+	"cmd/strata/output":       {"cmd/strata/cli"},
+	"cmd/strata/buildcmd":     {"cmd/strata/cli", "cmd/strata/output"},
+	"cmd/strata/containercmd": {"cmd/strata/cli", "cmd/strata/output"},
+	// inspect and du describe containers, too.
+	"cmd/strata/imagecmd": {"cmd/strata/cli", "cmd/strata/output", "cmd/strata/containercmd"},
 }
 
 // leaves are packages that import nothing of this module, so that everybody
@@ -94,6 +106,9 @@ func forbidden(from, to string) string {
 		}
 	}
 	top, target := topFolder(from), topFolder(to)
+	if strings.HasPrefix(from, "cmd/strata/") && target == "cmd" && !slices.Contains(commands[from], to) {
+		return "the groups of commands, and what they share, are apart from each other"
+	}
 	for _, banned := range never[top] {
 		if target == banned {
 			return top + " never imports " + banned
@@ -117,12 +132,22 @@ func TestRuleRefuses(t *testing.T) {
 		{"runtime/worker", "schema"},
 		{"runtime/mount", "runtime/store"},
 		{"dockerfile-compat/lint", "runtime/image"},
+		{"cmd/strata/cli", "cmd/strata/output"},
+		{"cmd/strata/containercmd", "cmd/strata/imagecmd"},
+		{"cmd/strata/another", "cmd/strata/cli"},
 	} {
 		if forbidden(c.from, c.to) == "" {
 			t.Errorf("%s may import %s, and must not", c.from, c.to)
 		}
 	}
-	if reason := forbidden("runtime/worker", "solver"); reason != "" {
-		t.Errorf("runtime/worker may not import solver: %s", reason)
+	for _, c := range []struct{ from, to string }{
+		{"runtime/worker", "solver"},
+		{"cmd/strata", "cmd/strata/buildcmd"},
+		{"cmd/strata/imagecmd", "cmd/strata/containercmd"},
+		{"cmd/strata/buildcmd", "compiler"},
+	} {
+		if reason := forbidden(c.from, c.to); reason != "" {
+			t.Errorf("%s may not import %s: %s", c.from, c.to, reason)
+		}
 	}
 }
