@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/strata-build/strata/runtime/cgroup"
 	"github.com/strata-build/strata/runtime/executor/program"
-	"golang.org/x/sys/unix"
+	"github.com/strata-build/strata/runtime/rootfs"
 )
 
 // Target is the first process of a running container.
@@ -185,21 +187,17 @@ func (x *entry) connect(t Target) error {
 // what else a container had put there, we would open on its behalf
 // (CVE-2025-52565).
 func openPts(t Target) (*os.File, error) {
-	root, err := os.OpenFile(fmt.Sprintf("/proc/%d/root", t.PID), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	root, err := rootfs.OpenDir(fmt.Sprintf("/proc/%d/root", t.PID))
 	if err != nil {
 		return nil, fmt.Errorf("open the root of the container: %w", err)
 	}
 	defer root.Close()
-	fd, err := unix.Openat2(int(root.Fd()), "dev/pts", &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
+	pts, err := root.OpenPath("/dev/pts", rootfs.Directory)
 	if err != nil {
 		return nil, fmt.Errorf("open /dev/pts of the container: %w", err)
 	}
-	pts := os.NewFile(uintptr(fd), "/dev/pts")
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(fd, &st); err != nil || st.Type != unix.DEVPTS_SUPER_MAGIC {
+	if err := unix.Fstatfs(int(pts.Fd()), &st); err != nil || st.Type != unix.DEVPTS_SUPER_MAGIC {
 		return nil, errors.Join(errors.New("the container has no terminals at /dev/pts"), err, pts.Close())
 	}
 	return pts, nil

@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -407,6 +408,41 @@ func static(t *testing.T) {
 			t.Skip("NOT STATIC: this test needs CGO_ENABLED=0, as the Makefile has it")
 		}
 	}
+}
+
+// Lookups below a root are given up by the kernel while anything is renamed
+// anywhere, if there is a '..' in the path: a start is not.
+func TestWorkingDirectoryInAStormOfRenames(t *testing.T) {
+	e := newExecutor(t)
+	done := make(chan struct{})
+	var storm sync.WaitGroup
+	for range 2 {
+		from := t.TempDir() + "/a"
+		if err := os.Mkdir(from, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		storm.Go(func() {
+			for to := from + "b"; ; from, to = to, from {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if err := os.Rename(from, to); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	cwd := strings.Repeat("/etc/../tmp/..", 100)
+	for range 20 {
+		if r := run(t, e, func(s *Spec) { s.Cwd = cwd }, "true"); r.err != nil || r.ExitCode != 0 {
+			t.Errorf("exit code %d, %v", r.ExitCode, r.err)
+		}
+	}
+	close(done)
+	storm.Wait()
 }
 
 func TestInit(t *testing.T) {
