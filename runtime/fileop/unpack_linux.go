@@ -28,7 +28,11 @@ func (c *copier) unpack(match string) (bool, error) {
 	if err := errors.Join(c.leaveTarget(), c.pool.wait()); err != nil {
 		return true, err
 	}
-	if err := c.extract(dir, &n); err != nil {
+	err = c.extract(dir, &n)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("the archive is cut short: %w", err)
+	}
+	if err != nil {
 		return true, fmt.Errorf("unpack %q: %w", match, err)
 	}
 	return true, nil
