@@ -86,7 +86,7 @@ func (c *Config) describe(img *dockerspec.DockerOCIImageConfig) {
 		if img.ExposedPorts == nil {
 			img.ExposedPorts = map[string]struct{}{}
 		}
-		img.ExposedPorts[fmt.Sprintf("%d/%s", p.ContainerPort, p.Protocol)] = struct{}{}
+		img.ExposedPorts[p.Exposed()] = struct{}{}
 	}
 	img.Healthcheck = nil
 	if h := c.Health; h != nil {

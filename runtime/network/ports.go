@@ -24,9 +24,12 @@ type Port struct {
 	Protocol string `json:"protocol"`
 }
 
+// Exposed writes the container's side of p as an image exposes it: 80/tcp.
+func (p Port) Exposed() string { return fmt.Sprintf("%d/%s", p.ContainerPort, p.Protocol) }
+
 // String writes p as docker's ps does: 127.0.0.1:8080->80/tcp.
 func (p Port) String() string {
-	inner := fmt.Sprintf("%d/%s", p.ContainerPort, p.Protocol)
+	inner := p.Exposed()
 	switch {
 	case p.HostIP.IsValid():
 		return netip.AddrPortFrom(p.HostIP, p.HostPort).String() + "->" + inner

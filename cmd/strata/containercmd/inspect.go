@@ -2,7 +2,6 @@ package containercmd
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -180,8 +179,7 @@ func describeHost(c *container.Config) hostDescription {
 		}
 	}
 	for _, p := range c.Network.Ports {
-		key := fmt.Sprintf("%d/%s", p.ContainerPort, p.Protocol)
-		d.PortBindings[key] = append(d.PortBindings[key], bindingOf(p))
+		d.PortBindings[p.Exposed()] = append(d.PortBindings[p.Exposed()], bindingOf(p))
 	}
 	return d
 }
@@ -190,8 +188,7 @@ func describeHost(c *container.Config) hostDescription {
 func bindings(rec *container.Record) map[string][]portBinding {
 	all := map[string][]portBinding{}
 	for _, p := range rec.State.Ports {
-		key := fmt.Sprintf("%d/%s", p.ContainerPort, p.Protocol)
-		all[key] = append(all[key], bindingOf(p))
+		all[p.Exposed()] = append(all[p.Exposed()], bindingOf(p))
 	}
 	return all
 }

@@ -35,7 +35,7 @@ func (a *app) portCommand() *cobra.Command {
 
 func (a *app) ports(ports []network.Port) error {
 	for _, p := range ports {
-		if _, err := fmt.Fprintf(a.Stdout, "%d/%s -> %s\n", p.ContainerPort, p.Protocol, p.HostAddress()); err != nil {
+		if _, err := fmt.Fprintf(a.Stdout, "%s -> %s\n", p.Exposed(), p.HostAddress()); err != nil {
 			return err
 		}
 	}
