@@ -318,7 +318,7 @@ func TestEveryFieldCounts(t *testing.T) {
 func mayBeRefused(path string) bool {
 	for _, suffix := range []string{
 		".Paths", ".Args", ".Pairs", ".Shell", // must not be empty
-		".Type", // goes with other fields
+		".Type",                                            // goes with other fields
 		".Switch.Word", ".Switch.Cases", ".Cases[0].Value", // no case is left
 	} {
 		if strings.HasSuffix(path, suffix) {

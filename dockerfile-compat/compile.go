@@ -78,7 +78,7 @@ func open(ctx context.Context, req Request) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	bc, err := dockerui.NewClient(g)
+	bc, err := dockerui.NewClient(contextGateway{g})
 	if err != nil {
 		return nil, err
 	}

@@ -13,21 +13,24 @@ import (
 )
 
 // config lifts an instruction that only changes the config.
-func (l *lifter) config(cmd instructions.Command, it *item) error {
+func (l *lifter) config(in instruction, it *item) error {
 	x := l.expansion()
 	cfg := &schema.Config{}
 	it.config = cfg
 	var err error
-	switch c := cmd.(type) {
+	switch c := in.cmd.(type) {
 	case *instructions.EnvCommand:
-		it.field = "env"
+		it.field, x.given = "env", l.given
 		cfg.Env, err = x.vars(c.Env)
+		l.overwrite(c.Env, cfg.Env)
 	case *instructions.LabelCommand:
-		it.field = "labels"
+		it.field, x.given = "labels", l.given
 		cfg.Labels, err = x.vars(c.Labels)
 	case *instructions.WorkdirCommand:
+		x.given = l.given
 		it.field, cfg.Workdir = "workdir", x.single(c.Path)
 	case *instructions.UserCommand:
+		x.given = l.given
 		it.field, cfg.User = "user", x.single(c.User)
 	case *instructions.StopSignalCommand:
 		it.field, cfg.StopSignal = "stopSignal", x.single(c.Signal)
@@ -35,8 +38,8 @@ func (l *lifter) config(cmd instructions.Command, it *item) error {
 		x.look(c.Volumes...)
 		it.field, cfg.Volumes = "volumes", x.list(c.Volumes)
 	case *instructions.ExposeCommand:
-		it.field = "expose"
-		cfg.Expose, err = x.ports(c.Ports)
+		it.field, x.given = "expose", l.numbers()
+		cfg.Expose, err = x.ports(l.file.inOrder(in, c.Ports))
 	case *instructions.ShellCommand:
 		it.field, cfg.Shell = "shell", c.Shell
 	case *instructions.CmdCommand:
@@ -52,7 +55,7 @@ func (l *lifter) config(cmd instructions.Command, it *item) error {
 	case *instructions.MaintainerCommand:
 		it.field, cfg.Author = "author", &c.Maintainer
 	default:
-		return cannot("%s has no native form", strings.ToUpper(cmd.Name()))
+		return cannot("%s has no native form", strings.ToUpper(in.cmd.Name()))
 	}
 	if err != nil {
 		return err
@@ -166,7 +169,7 @@ func (l *lifter) place(img *schema.Image, items []item) {
 	for tail > head && trails(items[tail-1], &limit) {
 		tail--
 	}
-	for _, it := range items[head:tail] {
+	for _, it := range together(items[head:tail]) {
 		step := it.asStep()
 		l.comment(step, it.comment)
 		l.entryComments(step, it)
@@ -175,6 +178,38 @@ func (l *lifter) place(img *schema.Image, items []item) {
 	for _, it := range items[tail:] {
 		l.setField(img, it)
 	}
+}
+
+// together joins instructions that follow each other in the order in which a
+// step `set` applies its fields.
+func together(items []item) []item {
+	var out []item
+	for _, it := range items {
+		if last := len(out) - 1; last >= 0 && joins(out[last], it) {
+			joined := *out[last].config
+			copyField(&joined, it.config, it.field)
+			out[last].config, out[last].field = &joined, it.field
+			continue
+		}
+		out = append(out, it)
+	}
+	return out
+}
+
+// joins reports whether an instruction may be one step with that before it.
+func joins(a, b item) bool {
+	if a.config == nil || b.config == nil || a.expand || b.expand || len(a.entries)+len(b.entries) > 0 || b.comment != "" {
+		return false
+	}
+	return applied(a.field) < applied(b.field)
+}
+
+// applied is the place of a field among those that a step `set` applies.
+func applied(field string) int {
+	if i := leading(field); i >= 0 {
+		return i
+	}
+	return leading("workdir") + 1 + trailing(field)
 }
 
 // takeTriggers takes out ONBUILD, which no other instruction depends on.
@@ -221,8 +256,12 @@ func (l *lifter) setField(img *schema.Image, it item) {
 		img.Args = append(img.Args, it.arg...)
 		return
 	}
-	c, from := &img.Config, it.config
-	switch it.field {
+	copyField(&img.Config, it.config, it.field)
+}
+
+// copyField copies one field.
+func copyField(c, from *schema.Config, field string) {
+	switch field {
 	case "env":
 		c.Env = from.Env
 	case "shell":
@@ -250,7 +289,7 @@ func (l *lifter) setField(img *schema.Image, it item) {
 	case "cmd":
 		c.Cmd = from.Cmd
 	default:
-		panic(fmt.Sprintf("no field for %s", it.field))
+		panic(fmt.Sprintf("no field for %s", field))
 	}
 }
 

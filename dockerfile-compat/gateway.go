@@ -129,6 +129,19 @@ func (g *gateway) ResolveImageConfig(ctx context.Context, ref string, opt source
 	return g.meta.ResolveImageConfig(ctx, ref, opt)
 }
 
+// contextGateway is the gateway for images that are named contexts. Of a FROM
+// dockerfile2llb says which image an error is about; of these, nobody else does.
+type contextGateway struct{ *gateway }
+
+// ResolveImageConfig implements client.Client.
+func (g contextGateway) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
+	found, dgst, config, err := g.gateway.ResolveImageConfig(ctx, ref, opt)
+	if named, parseErr := reference.ParseNormalizedNamed(ref); err != nil && parseErr == nil && opt.OCILayoutOpt == nil {
+		err = fmt.Errorf("resolve %s: %w", reference.FamiliarString(named), err)
+	}
+	return found, dgst, config, err
+}
+
 // resolveLayout reads the config of an image in an OCI layout.
 func (g *gateway) resolveLayout(ctx context.Context, ref string, opt *sourceresolver.ResolveOCILayoutOpt) (string, digest.Digest, []byte, error) {
 	named, err := reference.ParseNormalizedNamed(ref)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/platforms"
@@ -30,6 +31,9 @@ type lifter struct {
 	// be printed in several lines, by their place holder.
 	comments map[schema.Node]string
 	texts    *brokenTexts
+	// given are the arguments that are declared so far in the stage, and have
+	// the value of a parameter whatever else is given.
+	given map[string]string
 }
 
 // unliftable is why an instruction has no native form.
@@ -56,6 +60,7 @@ func (l *lifter) lift(st *source) error {
 	}
 	l.comment(l.head(img), st.comment)
 	l.comment(schema.End{Of: img}, st.end)
+	l.given = map[string]string{}
 	var items []item
 	for _, in := range st.commands {
 		it, err := l.item(in, st)
@@ -185,7 +190,7 @@ type item struct {
 	cmd     instructions.Command
 	comment string
 	entries map[string]string // comments of variables and labels
-	field   string // the name of the field, for config and arguments
+	field   string            // the name of the field, for config and arguments
 	expand  bool
 	step    *schema.Step
 	config  *schema.Config
@@ -209,12 +214,12 @@ func (l *lifter) item(in instruction, st *source) (item, error) {
 		it.arg, it.expand, err = l.arg(c)
 	case *instructions.EnvCommand:
 		it.entries, above = l.file.entries(in)
-		err = l.config(in.cmd, &it)
+		err = l.config(in, &it)
 	case *instructions.LabelCommand:
 		it.entries, above = l.file.entries(in)
-		err = l.config(in.cmd, &it)
+		err = l.config(in, &it)
 	default:
-		err = l.config(in.cmd, &it)
+		err = l.config(in, &it)
 	}
 	it.comment = join(it.comment, above)
 	return it, err
@@ -254,7 +259,28 @@ func (l *lifter) arg(c *instructions.ArgCommand) ([]schema.Var, bool, error) {
 		}
 		vars = append(vars, v)
 	}
+	l.note(vars, x.expand)
 	return vars, x.expand, x.err
+}
+
+// overwrite notes that variables take the place of arguments.
+func (l *lifter) overwrite(words instructions.KeyValuePairs, vars []schema.Var) {
+	for _, v := range vars {
+		delete(l.given, v.Name)
+	}
+	if slices.ContainsFunc(words, func(kv instructions.KeyValuePair) bool { return l.words.variables(kv.Key) }) {
+		clear(l.given) // who knows which
+	}
+}
+
+// note notes which declared arguments have the value of a parameter.
+func (l *lifter) note(vars []schema.Var, expand bool) {
+	for _, v := range vars {
+		delete(l.given, v.Name)
+		if !expand && !frontEndArg(v.Name) && l.params.has(v.Name) && v.Value == l.params.ref(v.Name) {
+			l.given[v.Name] = v.Value
+		}
+	}
 }
 
 // targetStage is the argument that tells the stage which is built. In CUE
@@ -275,6 +301,9 @@ type expansion struct {
 	lexer  wordLexer
 	expand bool
 	err    error
+	// given are arguments that need no expansion: their parameters stand for
+	// them.
+	given map[string]string
 }
 
 func (l *lifter) expansion() *expansion { return &expansion{lexer: l.words} }
@@ -282,14 +311,66 @@ func (l *lifter) expansion() *expansion { return &expansion{lexer: l.words} }
 // look notes whether words have to be expanded.
 func (x *expansion) look(words ...string) {
 	for _, w := range words {
-		x.expand = x.expand || x.lexer.variables(w)
+		_, ok := x.interpolated(w)
+		x.expand = x.expand || x.lexer.variables(w) && !ok
 	}
+}
+
+// interpolated is a word whose variables all are parameters, with these in
+// their place.
+func (x *expansion) interpolated(word string) (string, bool) {
+	if !x.lexer.variables(word) {
+		return "", false
+	}
+	if inner, ok := strings.CutPrefix(word, `"`); ok {
+		word = strings.TrimSuffix(inner, `"`)
+	}
+	if strings.ContainsAny(word, "'\"\\`") || strings.Count(word, "$") != len(plainVariable.FindAllString(word, -1)) {
+		return "", false
+	}
+	known := true
+	out := plainVariable.ReplaceAllStringFunc(word, func(v string) string {
+		value, ok := x.given[strings.Trim(v, "${}")]
+		known = known && ok
+		return value
+	})
+	return out, known
+}
+
+// filled are the given arguments for a copy. There are none where a path is
+// nothing but arguments, which may be empty, or where the step has words that
+// are checked before the arguments are known.
+func (l *lifter) filled(paths instructions.SourcesAndDest, checked ...string) map[string]string {
+	if slices.ContainsFunc(checked, l.words.variables) {
+		return nil
+	}
+	for _, w := range append([]string{paths.DestPath}, paths.SourcePaths...) {
+		if l.words.variables(w) && strings.Trim(plainVariable.ReplaceAllString(w, ""), `"`) == "" {
+			return nil
+		}
+	}
+	return l.given
+}
+
+// numbers are the given arguments that are numbers by default: a port is
+// checked before its argument is known.
+func (l *lifter) numbers() map[string]string {
+	out := map[string]string{}
+	for name, value := range l.given {
+		if _, err := strconv.ParseUint(l.params.value[name], 10, 16); err == nil {
+			out[name] = value
+		}
+	}
+	return out
 }
 
 // word is a word as the step has it: literal, or as in the Dockerfile where
 // the step is expanded. The step's escape character is always the backslash.
 func (x *expansion) word(w string) string {
 	if !x.expand {
+		if out, ok := x.interpolated(w); ok {
+			return out
+		}
 		out, err := x.lexer.literal(w)
 		if err != nil && x.err == nil {
 			x.err = err

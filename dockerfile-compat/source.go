@@ -276,6 +276,22 @@ func (f *dockerfile) joined(in instruction) (string, []lineEnd) {
 	return text.String(), ends
 }
 
+// inOrder are words in the order in which they stand in an instruction.
+func (f *dockerfile) inOrder(in instruction, words []string) []string {
+	text, _ := f.joined(in)
+	out := slices.Clone(words)
+	slices.SortStableFunc(out, func(a, b string) int { return wordIndex(text, a) - wordIndex(text, b) })
+	return out
+}
+
+// wordIndex is where a word stands in a text, or its end.
+func wordIndex(text, word string) int {
+	if i := findWord(text, word); i >= 0 {
+		return i
+	}
+	return len(text)
+}
+
 // entryLine is a line that begins with an entry of ENV or LABEL.
 var entryLine = regexp.MustCompile(`^[ \t]*"?([^ \t"=$]+)"?=`)
 

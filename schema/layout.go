@@ -71,6 +71,7 @@ type objectNode struct {
 	members []member
 	tall    bool
 	prefix  string // before the brace: "b.#Image & "
+	end     string // a comment before the closing brace
 }
 
 // member is a field of an object.
@@ -81,7 +82,7 @@ type member struct {
 }
 
 func (o objectNode) inline() (string, bool) {
-	if o.tall {
+	if o.tall || o.end != "" {
 		return "", false
 	}
 	parts := make([]string, len(o.members))
@@ -111,32 +112,53 @@ func (m member) inline() (string, bool) {
 // without braces: `env: A: "b"`.
 func (m member) only() (member, bool) {
 	o, ok := m.value.(objectNode)
-	if !ok || len(o.members) != 1 || o.tall || o.prefix != "" || o.members[0].comment != "" {
+	if !ok {
+		return member{}, false
+	}
+	return o.single()
+}
+
+// single is the only field of a struct that may stand without lines of its
+// own.
+func (o objectNode) single() (member, bool) {
+	if len(o.members) != 1 || o.tall || o.prefix != "" || o.end != "" || o.members[0].comment != "" {
 		return member{}, false
 	}
 	return o.members[0], true
 }
 
 func (o objectNode) block(indent string) string {
+	if m, ok := o.single(); ok {
+		labels, value := m.chain()
+		if inner, ok := value.(objectNode); ok {
+			return "{" + labels + inner.block(indent) + "}" // {set: env: {
+		}
+	}
 	var b strings.Builder
 	b.WriteString(o.prefix + "{\n")
 	for _, m := range o.members {
 		b.WriteString(m.lines(indent + "\t"))
 	}
+	b.WriteString(commentLines(o.end, indent+"\t"))
 	b.WriteString(indent + "}")
 	return b.String()
 }
 
 // lines is a member with its comment, on lines of its own.
 func (m member) lines(indent string) string {
-	head := commentLines(m.comment, indent) + indent
-	var labels strings.Builder
-	labels.WriteString(m.label + ": ")
+	labels, value := m.chain()
+	return commentLines(m.comment, indent) + indent + labels + fit(value, indent, len(labels)) + "\n"
+}
+
+// chain is the label of a member with those of single fields in it, and the
+// value behind them.
+func (m member) chain() (labels string, value printNode) {
+	labels = m.label + ": "
 	for inner, ok := m.only(); ok; inner, ok = m.only() {
 		m = inner
-		labels.WriteString(m.label + ": ")
+		labels += m.label + ": "
 	}
-	return head + labels.String() + fit(m.value, indent, labels.Len()) + "\n"
+	return labels, m.value
 }
 
 // fit prints a value on one line where that is short enough.

@@ -39,8 +39,8 @@ type Param struct {
 	Comment  string
 }
 
-// Node is what a comment of a Document belongs to: an *Image, a *Step or a
-// Field.
+// Node is what a comment of a Document belongs to: an *Image, a *Step, a Field,
+// an Entry or an End.
 type Node interface{ node() }
 
 // Field is a field of an image by its CUE name, such as "expose".
@@ -49,9 +49,21 @@ type Field struct {
 	Name string
 }
 
+// Entry is an entry of a field of strings by name, such as a variable of env:
+// of an image, or of a step with the verb set.
+type Entry struct {
+	Of          Node
+	Field, Name string
+}
+
+// End is below everything else in an image.
+type End struct{ Of *Image }
+
 func (*Image) node() {}
 func (*Step) node()  {}
 func (Field) node()  {}
+func (Entry) node()  {}
+func (End) node()    {}
 
 // errNotUTF8 is a string that CUE cannot hold.
 var errNotUTF8 = errors.New("the text is not valid UTF-8")
@@ -75,6 +87,7 @@ func Print(doc *Document) ([]byte, error) {
 	for _, img := range p.images {
 		b.WriteString("\n" + commentLines(doc.Comments[img], ""))
 		body := p.image(img)
+		body.tall = true
 		body.prefix = p.schema + ".#Image & "
 		fmt.Fprintf(&b, "%s: %s\n", p.declaration(img), fit(body, "", 0))
 	}

@@ -10,6 +10,7 @@ type fieldList struct {
 	*printer
 	members []member
 	comment func(name string) string
+	owner   Node // of comments of entries
 }
 
 // put adds a field.
@@ -60,7 +61,11 @@ func (l *fieldList) vars(name string, vars []Var) {
 		if v.Unset {
 			value = word("null")
 		}
-		o.members = append(o.members, member{label: l.label(v.Name), value: value})
+		m := member{label: l.label(v.Name), value: value}
+		if l.owner != nil {
+			m.comment = l.doc.Comments[Entry{l.owner, name, v.Name}]
+		}
+		o.members = append(o.members, m)
 	}
 	l.put(name, o)
 }
@@ -96,7 +101,7 @@ func (p *printer) command(c Command) printNode {
 
 // image prints the body of an image or stage.
 func (p *printer) image(img *Image) objectNode {
-	l := &fieldList{printer: p, comment: func(name string) string { return p.doc.Comments[Field{img, name}] }}
+	l := &fieldList{printer: p, owner: img, comment: func(name string) string { return p.doc.Comments[Field{img, name}] }}
 	p.stages(l, img)
 	if img.Dockerfile != nil {
 		l.put("dockerfile", p.dockerfile(img.Dockerfile, p.base(img)))
@@ -114,7 +119,7 @@ func (p *printer) image(img *Image) objectNode {
 	p.configTail(l, &img.Config)
 	l.strs("platforms", img.Platforms)
 	l.strs("tags", img.Tags)
-	return objectNode{members: l.members, tall: true}
+	return objectNode{members: l.members, tall: len(l.members) != 1, end: p.doc.Comments[End{img}]}
 }
 
 func (p *printer) stages(l *fieldList, img *Image) {
@@ -290,7 +295,7 @@ func (p *printer) verb(l *fieldList, s *Step) {
 	case VerbRun:
 		l.put(verb, p.command(s.Run))
 	case VerbSet:
-		set := &fieldList{printer: p}
+		set := &fieldList{printer: p, owner: s}
 		if s.Set != nil {
 			p.configHead(set, s.Set)
 			p.configTail(set, s.Set)
