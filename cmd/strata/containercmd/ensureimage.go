@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 
 	"github.com/strata-build/strata/runtime/container"
@@ -106,8 +105,8 @@ func haveImage(ctx context.Context, e *engine.Engine, req *container.Request) er
 		return err
 	}
 	m, err := e.Images.Load(ctx, img.Desc, req.Platform, nil)
-	if err == nil && !platforms.Only(*req.Platform).Match(m.Platform()) {
-		err = fmt.Errorf("%w %s: it is for %s", image.ErrNoPlatform, platforms.Format(*req.Platform), platforms.Format(m.Platform()))
+	if err == nil {
+		err = m.RunsOn(*req.Platform)
 	}
 	if err != nil {
 		return fmt.Errorf("image %s: %w", req.Image, err)
