@@ -13,6 +13,7 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/strata-build/strata/runtime/registry"
 	"github.com/strata-build/strata/runtime/store"
 )
 
@@ -47,6 +48,7 @@ var _ sourceresolver.ImageMetaResolver = (*MetaResolver)(nil)
 
 // ResolveImageConfig implements llb.ImageMetaResolver. The digest is that of
 // the whole image, an index where there is one; the config is the platform's.
+// The error does not name the reference: who asks for it does.
 func (m *MetaResolver) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
 	if found, ok, err := m.opts.Static.answer(ref, opt); ok || err != nil {
 		return ref, found.digest, found.config, err
@@ -70,7 +72,7 @@ func (m *MetaResolver) ResolveImageConfig(ctx context.Context, ref string, opt s
 		root, found, err = m.image(ctx, q)
 	}
 	if err != nil {
-		return "", "", nil, fmt.Errorf("resolve %s: %w", reference.FamiliarString(named), err)
+		return "", "", nil, registry.Reason(err)
 	}
 	return ref, root, found.RawConfig, nil
 }

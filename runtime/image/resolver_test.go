@@ -111,7 +111,7 @@ func TestResolverOffline(t *testing.T) {
 	if !errors.Is(err, ErrMissing) {
 		t.Errorf("err = %v", err)
 	}
-	wantError(t, err, "a/b:1", "network")
+	wantError(t, err, "not in the store", "network")
 }
 
 func TestResolverOfPinnedReference(t *testing.T) {

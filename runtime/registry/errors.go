@@ -33,12 +33,39 @@ var (
 // It unwraps to sentinels only: the transport's own errors may hold URLs with
 // tokens.
 type failure struct {
+	doing string // what was to be done, if that is to be said
 	text  string
 	kinds []error
 }
 
 // Error implements error.
-func (f *failure) Error() string { return f.text }
+func (f *failure) Error() string {
+	if f.doing == "" {
+		return f.text
+	}
+	return f.doing + ": " + f.text
+}
+
+// Reason is an error of this package without what was to be done ("resolve
+// debian:12"), for who says so himself.
+func Reason(err error) error {
+	f, ok := err.(*failure)
+	if !ok || f.doing == "" {
+		return err
+	}
+	return &failure{text: f.text, kinds: f.kinds}
+}
+
+// because is a failure for the same reason, and of the same purpose, as an
+// error; say makes its text of the error's.
+func because(err error, say func(reason string) string) *failure {
+	f := &failure{text: say(Reason(err).Error()), kinds: []error{err}}
+	var known *failure
+	if errors.As(err, &known) {
+		f.doing = known.doing
+	}
+	return f
+}
 
 // Unwrap implements errors.Is.
 func (f *failure) Unwrap() []error { return f.kinds }
@@ -179,7 +206,7 @@ func (c *Client) explain(err error, o occasion) error {
 		return err
 	}
 	text, kinds := c.diagnose(err, o)
-	return &failure{text: o.doing + ": " + c.keys.scrub(text), kinds: kinds}
+	return &failure{doing: o.doing, text: c.keys.scrub(text), kinds: kinds}
 }
 
 func (c *Client) diagnose(err error, o occasion) (string, []error) {

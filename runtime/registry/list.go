@@ -126,17 +126,17 @@ func (c *Client) suggestTags(ctx context.Context, ref reference.Named, ep endpoi
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	f := &failure{kinds: []error{err}}
 	tags, terr := c.Tags(ctx, reference.TrimNamed(ref))
 	switch near := nearTags(tagged.Tag(), tags); {
 	case terr != nil:
-		f.text = fmt.Sprintf("%v: check the name %s", err, reference.FamiliarName(ref))
+		return because(err, func(reason string) string {
+			return fmt.Sprintf("%s: check the name %s", reason, reference.FamiliarName(ref))
+		})
 	case len(near) > 0:
-		f.text = fmt.Sprintf("%s has no tag %s; did you mean %s?", reference.FamiliarName(ref), tagged.Tag(), strings.Join(near, ", "))
+		return &failure{kinds: []error{err}, text: fmt.Sprintf("%s has no tag %s; did you mean %s?", reference.FamiliarName(ref), tagged.Tag(), strings.Join(near, ", "))}
 	default:
-		f.text = fmt.Sprintf("%s at %s has no tag %s; it has %d tags", reference.FamiliarName(ref), loginName(ep.host), tagged.Tag(), len(tags))
+		return &failure{kinds: []error{err}, text: fmt.Sprintf("%s at %s has no tag %s; it has %d tags", reference.FamiliarName(ref), loginName(ep.host), tagged.Tag(), len(tags))}
 	}
-	return f
 }
 
 // nearTags returns up to three names that are spelled like the wanted one.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -176,9 +177,7 @@ func withMirrors(err error, mirrors []string) error {
 	if len(mirrors) == 0 {
 		return err
 	}
-	f := &failure{text: err.Error(), kinds: []error{err}}
-	for _, said := range mirrors {
-		f.text += "\n  mirror before it: " + said
-	}
-	return f
+	return because(err, func(reason string) string {
+		return reason + "\n  mirror before it: " + strings.Join(mirrors, "\n  mirror before it: ")
+	})
 }

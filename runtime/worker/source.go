@@ -133,7 +133,10 @@ func (o *imageOp) resolve(ctx context.Context) (ocispec.Descriptor, error) {
 		}}
 	}
 	_, d, _, err := o.w.opt.Meta.ResolveImageConfig(ctx, o.ref.String(), opt)
-	return ocispec.Descriptor{Digest: d}, err
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("resolve %s: %w", reference.FamiliarString(o.ref), err)
+	}
+	return ocispec.Descriptor{Digest: d}, nil
 }
 
 // Run implements solver.Op: it unpacks the layers that are not there yet.
