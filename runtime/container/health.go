@@ -1,7 +1,6 @@
 package container
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 
+	"github.com/strata-build/strata/internal/bounded"
 	"github.com/strata-build/strata/runtime/executor"
 )
 
@@ -155,7 +155,7 @@ func (l *life) check(ctx context.Context, target executor.Target, cmd executor.C
 	h := l.rec.Config.Health
 	ctx, cancel := context.WithTimeout(ctx, h.Timeout)
 	defer cancel()
-	out := &limited{max: maxHealthOutput}
+	out := &bounded.Head{Max: maxHealthOutput}
 	cmd.Args, cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Terminal = h.args(), nil, out, out, nil
 	check := HealthCheck{Start: time.Now().UTC(), ExitCode: 1}
 	p, err := l.exec.Exec(ctx, target, &cmd)
@@ -173,18 +173,4 @@ func (l *life) check(ctx context.Context, target executor.Target, cmd executor.C
 		check.ExitCode, check.Output = 1, err.Error()
 	}
 	return check
-}
-
-// limited keeps the beginning of what is written to it.
-type limited struct {
-	bytes.Buffer
-	max int
-}
-
-// Write implements io.Writer.
-func (l *limited) Write(p []byte) (int, error) {
-	if room := l.max - l.Len(); room > 0 {
-		l.Buffer.Write(p[:min(room, len(p))])
-	}
-	return len(p), nil
 }

@@ -47,15 +47,6 @@ func TestHealthLogIsBounded(t *testing.T) {
 	if len(h.Log) != maxHealthLog || h.Log[maxHealthLog-1].ExitCode != 19 {
 		t.Errorf("got %+v", h.Log)
 	}
-	out := &limited{max: 4}
-	for range 3 {
-		if n, err := out.Write([]byte("abc")); n != 3 || err != nil {
-			t.Errorf("got %d, %v", n, err)
-		}
-	}
-	if out.String() != "abca" {
-		t.Errorf("kept %q", out)
-	}
 }
 
 func TestCombineHealth(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/strata-build/strata/internal/bounded"
 	"github.com/strata-build/strata/runtime/rootfs"
 	"github.com/strata-build/strata/runtime/tree"
 )
@@ -42,7 +43,7 @@ func (c *Client) write(ctx context.Context, s *Source, r Resolved, dst *rootfs.R
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, &reader{ctx, blob})
+	_, err = io.Copy(f, bounded.Reader(ctx, blob))
 	if err == nil {
 		err = c.setAttrs(int(f.Fd()), s)
 	}
@@ -74,17 +75,4 @@ func (c *Client) chown(fd int, s *Source, mode uint32) error {
 	}
 	o := tree.Override{UID: uint32(s.UID), GID: uint32(s.GID), Mode: unix.S_IFREG | mode}
 	return unix.Fsetxattr(fd, tree.OverrideXattr, []byte(o.String()), 0)
-}
-
-// reader stops when the context ends.
-type reader struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (r *reader) Read(p []byte) (int, error) {
-	if r.ctx.Err() != nil {
-		return 0, context.Cause(r.ctx)
-	}
-	return r.Reader.Read(p)
 }

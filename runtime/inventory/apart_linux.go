@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/strata-build/strata/internal/bounded"
 	"github.com/strata-build/strata/runtime/rootfs"
 )
 
@@ -60,7 +61,7 @@ func ReadApart(ctx context.Context, root *rootfs.Root) (inv Inventory, err error
 		return inv, fmt.Errorf("make pipe: %w", err)
 	}
 	defer answers.Close()
-	var complaint head
+	complaint := bounded.Head{Max: maxComplaint}
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Args = []string{readerName}
 	cmd.Env = []string{"TMPDIR=" + tmp, "GOTRACEBACK=none"}
@@ -73,7 +74,7 @@ func ReadApart(ctx context.Context, root *rootfs.Root) (inv Inventory, err error
 	}
 	last, err := receive(answers)
 	if ended := cmd.Wait(); ended != nil && last.Result == nil && last.Error == "" {
-		err = fmt.Errorf("the parser ended with %w: %s", ended, complaint.line())
+		err = fmt.Errorf("the parser ended with %w: %s", ended, firstLine(complaint.String()))
 	}
 	return last.outcome(ctx, err)
 }
@@ -169,18 +170,10 @@ func confine() error {
 	return nil
 }
 
-// head keeps the beginning of what a crashing process writes.
-type head struct{ text strings.Builder }
+// maxComplaint bounds what is kept of what a crashing process writes.
+const maxComplaint = 4096
 
-const headSize = 4096
-
-// Write implements io.Writer.
-func (h *head) Write(p []byte) (int, error) {
-	h.text.Write(p[:min(len(p), max(0, headSize-h.text.Len()))])
-	return len(p), nil
-}
-
-func (h *head) line() string {
-	first, _, _ := strings.Cut(strings.TrimSpace(h.text.String()), "\n")
+func firstLine(text string) string {
+	first, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
 	return first
 }

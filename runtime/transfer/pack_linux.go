@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/strata-build/strata/internal/bounded"
 	"github.com/strata-build/strata/runtime/fileop"
 	"github.com/strata-build/strata/runtime/rootfs"
 	"github.com/strata-build/strata/runtime/tree"
@@ -140,26 +141,12 @@ func (p *packer) regular(e *tree.Entry, name string) error {
 	if err := p.w.WriteHeader(h); err != nil {
 		return err
 	}
-	n, err := io.CopyN(p.w, &reader{p.ctx, f}, h.Size)
+	n, err := io.CopyN(p.w, bounded.Reader(p.ctx, f), h.Size)
 	p.written += n
 	if err == io.EOF {
 		return ErrChanged
 	}
 	return err
-}
-
-// reader reads until the context ends.
-type reader struct {
-	ctx context.Context
-	io.Reader
-}
-
-// Read implements io.Reader.
-func (r *reader) Read(p []byte) (int, error) {
-	if r.ctx.Err() != nil {
-		return 0, context.Cause(r.ctx)
-	}
-	return r.Reader.Read(p)
 }
 
 // openRegular opens a regular file, and nothing else: it is looked at before it
