@@ -196,16 +196,24 @@ const (
 // TestTerminals uses containers at a terminal, as people do.
 func TestTerminals(t *testing.T) {
 	m := newTerminals(t)
-	t.Run("shell", func(t *testing.T) { shellAtTerminal(m.in(t), "run", "--rm", "-it", "busybox", "sh") })
+	t.Run("shell", func(t *testing.T) { shellAtTerminal(m.in(t), 3, "run", "--rm", "-it", "busybox", "sh") })
 	t.Run("exec", func(t *testing.T) {
 		m := m.in(t)
 		m.strata("run", "-d", "--name", "c", "busybox", "sleep", "1000")
-		shellAtTerminal(m, "exec", "-it", "c", "sh")
+		shellAtTerminal(m, 3, "exec", "-it", "c", "sh")
 	})
 	t.Run("start", func(t *testing.T) {
 		m := m.in(t)
 		m.strata("create", "-it", "--name", "made", "busybox", "sh")
-		shellAtTerminal(m, "start", "-ai", "made")
+		shellAtTerminal(m, 3, "start", "-ai", "made")
+	})
+	t.Run("debug", func(t *testing.T) {
+		dir := t.TempDir()
+		dockerfile := filepath.Join(dir, "Dockerfile")
+		if err := os.WriteFile(dockerfile, []byte("FROM busybox\nRUN false\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		shellAtTerminal(m.in(t), 1, "debug", "-f", dockerfile, dir) // the build has failed
 	})
 	// ^C is passed on, and the third one kills what does not listen.
 	for name, args := range map[string][]string{
@@ -248,7 +256,7 @@ func TestTerminals(t *testing.T) {
 // shellAtTerminal types at a shell in a container: the terminal has its size
 // and changes of it, and its keys reach the programs, ^P^Q too, which detaches
 // under docker: here a container that is connected to a command ends with it.
-func shellAtTerminal(m *terminals, args ...string) {
+func shellAtTerminal(m *terminals, want int, args ...string) {
 	m.t.Helper()
 	c := m.start(args...)
 	const prompt = "# " // what is typed before may be dropped
@@ -273,7 +281,7 @@ func shellAtTerminal(m *terminals, args ...string) {
 	c.expect("10 11")
 	c.expect(prompt)
 	c.write("exit 3\n")
-	if code := c.code(); code != 3 {
+	if code := c.code(); code != want {
 		m.t.Errorf("%v: got %d", args, code)
 	}
 }

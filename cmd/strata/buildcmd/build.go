@@ -11,6 +11,7 @@ import (
 
 	"github.com/moby/buildkit/client"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/strata-build/strata/cmd/strata/cli"
 	"github.com/strata-build/strata/compiler"
@@ -60,23 +61,36 @@ func (a *app) buildCommand() *cobra.Command {
 			return a.build(cmd.Context(), &o)
 		},
 	}
+	explainDockerFlags(cmd)
 	f := cmd.Flags()
 	o.inputOptions.register(f)
+	o.registerSteps(f)
 	f.StringArrayVarP(&o.tags, "tag", "t", nil, "name of the image, as name[:tag] (several allowed)")
 	f.StringArrayVarP(&o.outputs, "output", "o", nil, "where the result goes: type=oci|docker|tar|local|image|registry|cacheonly[,dest=PATH]…")
 	f.BoolVar(&o.push, "push", false, "push the image to its registry")
 	f.BoolVar(&o.load, "load", false, "load the image into a docker daemon")
 	f.StringVar(&o.iidFile, "iidfile", "", "write the image's id to a file")
 	f.StringVar(&o.metadataFile, "metadata-file", "", "write the build's metadata to a file, as JSON")
-	f.StringVar(&o.progress, "progress", "auto", "auto, plain, tty, rawjson or quiet")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print the image's id only")
-	f.IntVar(&o.jobs, "jobs", defaultJobs(), "steps to run at once")
-	f.StringArrayVar(&o.allow, "allow", nil, "permit network.host, security.insecure, device or device=NAME")
 	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be built, and build nothing")
 	f.BoolVar(&o.check, "check", false, "check the build description, and build nothing (--call check)")
 	f.StringVar(&o.call, "call", "build", "build, or instead `METHOD`[,format=json]: check, outline (what a Dockerfile takes) or targets (its stages)")
 	f.StringArrayVar(&o.annotations, "annotation", nil, "[manifest|index|manifest-descriptor|index-descriptor[[PLATFORM]]:]NAME=VALUE: annotate the image")
 	return cmd
+}
+
+// registerSteps adds the flags of how steps are run.
+func (o *buildOptions) registerSteps(f *pflag.FlagSet) {
+	f.StringVar(&o.progress, "progress", "auto", "auto, plain, tty, rawjson or quiet")
+	f.IntVar(&o.jobs, "jobs", defaultJobs(), "steps to run at once")
+	f.StringArrayVar(&o.allow, "allow", nil, "permit network.host, security.insecure, device or device=NAME")
+}
+
+func (o *buildOptions) checkJobs() error {
+	if o.jobs < 1 {
+		return cli.Misuse("--jobs %d: it takes a number from 1 on", o.jobs)
+	}
+	return nil
 }
 
 // defaultJobs is how many steps run at once: more than there are processors,
@@ -86,8 +100,8 @@ func defaultJobs() int { return max(16, 4*runtime.GOMAXPROCS(0)) }
 // build is `strata build`.
 func (a *app) build(ctx context.Context, o *buildOptions) error {
 	started := time.Now()
-	if o.jobs < 1 {
-		return cli.Misuse("--jobs %d: it takes a number from 1 on", o.jobs)
+	if err := o.checkJobs(); err != nil {
+		return err
 	}
 	for _, tag := range o.tags {
 		if err := cli.CheckImageName(tag); err != nil {

@@ -12,10 +12,11 @@ import (
 // app is an invocation that builds.
 type app struct{ *cli.App }
 
-// Commands are build, vet, fmt, init, convert, plan and why.
+// Commands are build, debug, vet, fmt, init, convert, plan and why.
 func Commands(invocation *cli.App) []*cobra.Command {
 	a := &app{invocation}
 	return []*cobra.Command{
-		a.buildCommand(), a.vetCommand(), a.fmtCommand(), a.initCommand(), a.convertCommand(), a.planCommand(), a.whyCommand(),
+		a.buildCommand(), a.debugCommand(), a.vetCommand(), a.fmtCommand(), a.initCommand(), a.convertCommand(), a.planCommand(),
+		a.whyCommand(),
 	}
 }

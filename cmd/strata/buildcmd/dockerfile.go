@@ -146,15 +146,33 @@ func (a *app) findDockerfile(ctx context.Context, arg, file string, in *dockerfi
 	case file == "":
 		req.Filename = filepath.Join(arg, dockerfileName)
 	}
+	return locate(req, noDockerfile(arg, file))
+}
+
+// locate completes a Dockerfile on this machine. Its default name may be
+// written in lower case, as in docker.
+func locate(req *dockerfilecompat.Request, missing error) error {
 	abs, err := filepath.Abs(req.Filename)
 	if err != nil {
 		return err
 	}
 	req.Dir = filepath.Dir(abs)
-	if exists(abs) || filepath.Base(abs) == dockerfileName && exists(filepath.Join(req.Dir, strings.ToLower(dockerfileName))) {
+	if there(abs) {
 		return nil
 	}
-	return noDockerfile(arg, file)
+	dir, name := filepath.Split(req.Filename)
+	req.Filename = filepath.Join(dir, strings.ToLower(name))
+	if name != dockerfileName || !there(filepath.Join(req.Dir, strings.ToLower(name))) {
+		return missing
+	}
+	return nil
+}
+
+// there tells whether there is a file. What a link leads to is for who reads
+// it: in a context that is another file than on this machine.
+func there(name string) bool {
+	_, err := os.Lstat(name)
+	return err == nil
 }
 
 // isStream tells what is no file of a directory, such as the pipe of a shell's

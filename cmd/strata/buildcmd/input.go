@@ -275,6 +275,11 @@ func (a *app) compilerOptions(o *inputOptions, meta llb.ImageMetaResolver) (comp
 	for _, name := range o.devices {
 		opts.Devices = append(opts.Devices, &pb.CDIDevice{Name: name})
 	}
+	for _, spec := range o.buildArgs {
+		if name, _, _ := strings.Cut(spec, "="); name == "" {
+			return opts, cli.Misuse("--build-arg %q: it has no name", spec)
+		}
+	}
 	opts.Args = a.arguments(o.buildArgs)
 	if opts.Labels, err = pairs("--label", o.labels); err != nil {
 		return opts, err

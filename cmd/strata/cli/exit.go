@@ -42,10 +42,10 @@ func (a *App) Exit(err error) int {
 	var code *ExitError
 	if errors.As(err, &code) {
 		if code.Err != nil {
-			a.report(code.Err)
+			a.Report(code.Err)
 		}
 		return code.Code
 	}
-	a.report(err)
+	a.Report(err)
 	return ExitFailed
 }

@@ -10,11 +10,11 @@ import (
 // renderer is an error with a form for terminals, with source lines.
 type renderer interface{ Render() string }
 
-// report prints an error for the person who reads it.
-func (a *App) report(err error) {
+// Report prints an error for the person who reads it.
+func (a *App) Report(err error) {
 	if list := joined(err); len(list) > 0 {
 		for _, inner := range list {
-			a.report(inner)
+			a.Report(inner)
 		}
 		return
 	}

@@ -4,17 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
-
-	"golang.org/x/term"
 
 	"github.com/strata-build/strata/cmd/strata/cli"
 	"github.com/strata-build/strata/runtime/container"
 	"github.com/strata-build/strata/runtime/engine"
-	"github.com/strata-build/strata/runtime/executor"
 	"github.com/strata-build/strata/runtime/executor/userns"
 )
 
@@ -94,83 +88,4 @@ func (a *app) variables(specs []string) ([]string, error) {
 		env = append(env, spec)
 	}
 	return env, nil
-}
-
-// streams connects a container to this command. With a terminal, this one is
-// put into raw mode until restore is called, and its changes of size are
-// passed on.
-func (a *app) streams(tty, interactive bool) (streams container.IO, restore func() error, err error) {
-	streams = container.IO{Stdout: a.Stdout, Stderr: a.Stderr}
-	restore = func() error { return nil }
-	if interactive {
-		streams.Stdin = a.Stdin
-	}
-	if !tty {
-		return streams, restore, nil
-	}
-	streams.Size = defaultSize
-	if err := a.checkTerminal(tty, interactive); err != nil {
-		return streams, nil, err
-	}
-	in, ok := a.Stdin.(*os.File)
-	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return streams, restore, nil
-	}
-	resized, stop := resizes(in)
-	streams.Resized = resized
-	if size, err := terminalSize(in); err == nil {
-		streams.Size = size
-	}
-	if !interactive { // ^C is for this command, which gets no input otherwise
-		return streams, func() error { stop(); return nil }, nil
-	}
-	state, err := term.MakeRaw(int(in.Fd()))
-	if err != nil {
-		stop()
-		return streams, nil, fmt.Errorf("set terminal: %w", err)
-	}
-	return streams, func() error { stop(); return term.Restore(int(in.Fd()), state) }, nil
-}
-
-// defaultSize is that of a terminal that nobody looks at.
-var defaultSize = executor.Terminal{Rows: 24, Cols: 80}
-
-// checkTerminal makes sure that a terminal that is to be typed at is one.
-func (a *app) checkTerminal(tty, interactive bool) error {
-	if !tty || !interactive {
-		return nil
-	}
-	if in, ok := a.Stdin.(*os.File); ok && term.IsTerminal(int(in.Fd())) {
-		return nil
-	}
-	return cli.Misuse("standard input is no terminal: leave -t out")
-}
-
-func terminalSize(f *os.File) (executor.Terminal, error) {
-	cols, rows, err := term.GetSize(int(f.Fd()))
-	return executor.Terminal{Rows: uint16(rows), Cols: uint16(cols)}, err
-}
-
-// resizes sends the terminal's size whenever it changes.
-func resizes(f *os.File) (<-chan executor.Terminal, func()) {
-	changed := make(chan os.Signal, 1)
-	signal.Notify(changed, syscall.SIGWINCH)
-	sizes := make(chan executor.Terminal, 1)
-	done := make(chan struct{})
-	go func() {
-		for {
-			select {
-			case <-done:
-				return
-			case <-changed:
-			}
-			if size, err := terminalSize(f); err == nil {
-				select {
-				case sizes <- size:
-				case <-done:
-				}
-			}
-		}
-	}()
-	return sizes, func() { signal.Stop(changed); close(done) }
 }

@@ -60,11 +60,11 @@ func (a *app) exec(ctx context.Context, name string, req container.ExecRequest, 
 			return a.execDetached(rec.ID, req)
 		}
 		req.ID = rec.ID
-		streams, restore, err := a.streams(req.Terminal, req.Stdin)
+		streams, restore, err := a.Streams(req.Terminal, req.Stdin)
 		if err != nil {
 			return err
 		}
-		signals, stop := proxied()
+		signals, stop := cli.Signals()
 		defer stop()
 		req.IO, req.Signals = streams, signals
 		status, err := s.Exec(context.WithoutCancel(ctx), req)
@@ -127,7 +127,7 @@ func (a *app) execMonitor(ctx context.Context) error {
 		}
 		_, err := s.Exec(context.WithoutCancel(ctx), container.ExecRequest{
 			ID: o.ID, Args: o.Args, Env: o.Env, Workdir: o.Workdir, User: o.User, Privileged: o.Privileged, Terminal: o.Terminal,
-			IO: container.IO{Size: defaultSize}, Started: func() { report.tell(started{}); shrink() },
+			IO: container.IO{Size: cli.DefaultSize}, Started: func() { report.tell(started{}); shrink() },
 		})
 		return err
 	})

@@ -105,7 +105,7 @@ func (a *app) create(ctx context.Context, s *container.Set, o *containerFlags, a
 
 // runForeground runs the container as its monitor.
 func (a *app) runForeground(ctx context.Context, o *containerFlags, args []string, sigProxy bool) error {
-	if err := a.checkTerminal(o.tty, o.interactive); err != nil {
+	if err := a.CheckTerminal(o.tty, o.interactive); err != nil {
 		return err
 	}
 	return a.withContainers(ctx, a.beside(o), func(s *container.Set) error {
@@ -122,7 +122,7 @@ type attachment struct{ stdin, sigProxy bool }
 
 // attached runs a container in the foreground, connected to this command.
 func (a *app) attached(ctx context.Context, s *container.Set, rec container.Record, to attachment) error {
-	streams, restore, err := a.streams(rec.Config.Terminal, to.stdin)
+	streams, restore, err := a.Streams(rec.Config.Terminal, to.stdin)
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (a *app) attached(ctx context.Context, s *container.Set, rec container.Reco
 		// The container gets them, and decides.
 		var stop func()
 		ctx = context.WithoutCancel(ctx)
-		signals, stop = proxied()
+		signals, stop = cli.Signals()
 		defer stop()
 	}
 	rec, err = s.Run(ctx, container.RunRequest{ID: rec.ID, IO: streams, Signals: signals})
@@ -160,37 +160,6 @@ func outOfMemory(rec *container.Record) string {
 		return "a process of the container was killed: the machine has no memory left"
 	}
 	return fmt.Sprintf("a process of the container was killed: it needed more memory than the limit of %s (--memory)", limit.String())
-}
-
-// proxied are the signals that are passed on to a container. A third ^C kills
-// it, for programs that do not listen.
-func proxied() (signals <-chan os.Signal, stop func()) {
-	in := make(chan os.Signal, 16)
-	for _, sig := range []os.Signal{
-		syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGCONT,
-	} {
-		if !signal.Ignored(sig) {
-			signal.Notify(in, sig)
-		}
-	}
-	out := make(chan os.Signal, 16)
-	done := make(chan struct{})
-	go func() {
-		for interrupts := 0; ; {
-			select {
-			case sig := <-in:
-				if sig == syscall.SIGINT {
-					if interrupts++; interrupts >= 3 {
-						sig = syscall.SIGKILL
-					}
-				}
-				out <- sig
-			case <-done:
-				return
-			}
-		}
-	}()
-	return out, func() { signal.Stop(in); close(done) }
 }
 
 // runDetached leaves the container to a monitor process.

@@ -1,0 +1,51 @@
+package buildcmd
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/strata-build/strata/cmd/strata/cli"
+)
+
+// explainDockerFlags says of a flag that `docker build` has, and there is
+// nothing for here, why, and what to do.
+func explainDockerFlags(cmd *cobra.Command) {
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		var unknown *pflag.NotExistError
+		if errors.As(err, &unknown) {
+			name := unknown.GetSpecifiedName()
+			if reason := dockerFlag(name); reason != "" {
+				return cli.Misuse("there is no flag %s here: %s", strings.Repeat("-", min(len(name), 2))+name, reason)
+			}
+		}
+		return cmd.Parent().FlagErrorFunc()(cmd, err)
+	})
+}
+
+// dockerFlag is why a flag of docker is not there, or "".
+func dockerFlag(name string) string {
+	switch name {
+	case "rm", "force-rm":
+		return "steps leave no containers; leave it out"
+	case "compress":
+		return "the build context is not sent anywhere; leave it out"
+	case "builder":
+		return "no daemon builds; leave it out"
+	case "isolation":
+		return "it is for Windows; leave it out"
+	case "squash":
+		return "for an image of one layer, end with a stage FROM scratch that does COPY --from=STAGE / /"
+	case "security-opt":
+		return "steps have docker's default profile, and those with --security=insecure none, with --allow security.insecure"
+	case "m", "memory", "memory-swap", "c", "cpu-shares", "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems", "cgroup-parent":
+		return "limit the whole build, as in `systemd-run --scope -p MemoryMax=4G strata build …`"
+	case "attest", "provenance":
+		return "attestations are not written; leave it out"
+	case "sbom":
+		return "`strata sbom IMAGE` writes a bill of materials"
+	}
+	return ""
+}
