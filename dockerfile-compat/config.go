@@ -38,7 +38,10 @@ func (l *lifter) config(in instruction, it *item) error {
 		x.look(c.Volumes...)
 		it.field, cfg.Volumes = "volumes", x.list(c.Volumes)
 	case *instructions.ExposeCommand:
-		it.field, x.given = "expose", l.numbers()
+		it.field = "expose"
+		if len(c.Ports) == 1 { // several are sorted as they are written
+			x.given = l.numbers()
+		}
 		cfg.Expose, err = x.ports(l.file.inOrder(in, c.Ports))
 	case *instructions.ShellCommand:
 		it.field, cfg.Shell = "shell", c.Shell

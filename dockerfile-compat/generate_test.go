@@ -117,13 +117,14 @@ func (g *generator) line(text string) {
 }
 
 func (g *generator) from(i int) {
-	name := g.pick("", "a", "b", "Build", "my.stage", "x-1", "dup", "v-1", "v-x", "v-2", "v-1-w")
-	base := g.pick("alpine", "alpine:3", "golang", "nginx", "onbuild", "scratch", "$BASE", "${BASE:-alpine}", "alpine:${V:-1}", "alpine@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+	name := g.pick("", "a", "b", "Build", "my.stage", "x-1", "dup", "v-1", "v-x", "v-2", "v-1-w", "s-amd64", "s-arm64", "s-s390x", "s-arm", "linux-amd64", "linux-s390x", "on-linux", "on-darwin")
+	base := g.pick("alpine", "alpine:3", "golang", "nginx", "onbuild", "scratch", "$BASE", "${BASE:-alpine}", "alpine:${V:-1}", "alpine@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+		"alpine${V}", "alpine${A:+:x}", "alpine:${B:-${A}}", "alpine:${B:-2}", "golang:1-${TARGETARCH}", "golang${TARGETARCH:+-$TARGETOS}", `"alpine:$V"`, "alpine:${V-4}", "${MISSING:-alpine}", "x-$TARGETARCH", "${BASE}${V:+:}${V}")
 	if len(g.stages) > 0 && g.IntN(3) > 0 {
 		base = g.stages[g.IntN(len(g.stages))]
 	}
 	if i > 1 && g.IntN(3) == 0 {
-		base = g.pick("v-$V", "v-${V}", "v-${A}", "v-$V-w", "${V}")
+		base = g.pick("v-$V", "v-${V}", "v-${A}", "v-$V-w", "${V}", "s-$TARGETARCH", "s-${TARGETARCH}${TARGETVARIANT}", "${TARGETOS}-${TARGETARCH}", "on-$TARGETOS", "s-${BUILDARCH}", "v-${V:-1}", "s-${TARGETARCH:-amd64}", "v-${V:+2}", "$BASE", "s-$TARGETARCH$V")
 	}
 	if i == 0 && strings.Contains(base, "$") {
 		g.line("ARG BASE=alpine")

@@ -110,7 +110,7 @@ func references(cmd instructions.Command) []string {
 func (c *converter) keptArgs(st *source, needed []int) []string {
 	declared := map[string]bool{}
 	for name := range c.params.declared {
-		declared[name] = c.params.has(name) && !c.params.varying[name]
+		declared[name] = c.params.has(name) && !c.params.varying[name] && !c.params.opaque[name]
 	}
 	for _, s := range c.file.stages[:st.index+1] {
 		if needed != nil && !slices.Contains(needed, s.index) {

@@ -248,6 +248,8 @@ func (l *lifter) arg(c *instructions.ArgCommand) ([]schema.Var, bool, error) {
 			v.Unset, v.Value = false, l.target()
 		case a.Value == nil && l.params.inherited(a.Key) && l.params.varying[a.Key]:
 			return nil, false, cannot("the default of %s depends on the platform", a.Key)
+		case a.Value == nil && l.params.inherited(a.Key) && l.params.opaque[a.Key]:
+			return nil, false, cannot("the default of %s depends on other arguments in a way that only a Dockerfile can say", a.Key)
 		case x.expand:
 			if a.Value == nil && l.params.inherited(a.Key) {
 				return nil, false, cannot("one ARG both inherits a value and expands another")

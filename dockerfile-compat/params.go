@@ -28,6 +28,9 @@ type params struct {
 	declared map[string]bool // global arguments
 	builtin  map[string]bool // platform arguments that nobody declared
 	varying  map[string]bool // global arguments whose default depends on the platform
+	// opaque are global arguments whose default depends on others in a way
+	// that CUE has no form for.
+	opaque map[string]bool
 	// blank are global arguments without a default: FROM sees nothing there,
 	// and stages that declare them have no value.
 	blank map[string]bool
@@ -41,7 +44,7 @@ func newParams(f *dockerfile, args, renamed map[string]string, build ocispecs.Pl
 	p := &params{
 		lexer: wordLexer{f.escape}, value: map[string]string{},
 		globals: &llb.EnvList{}, declared: map[string]bool{}, builtin: map[string]bool{},
-		varying: map[string]bool{}, blank: map[string]bool{}, renamed: renamed,
+		varying: map[string]bool{}, blank: map[string]bool{}, opaque: map[string]bool{}, renamed: renamed,
 	}
 	for name, value := range platformArgs(build) {
 		p.builtin[name] = true
@@ -112,6 +115,8 @@ func (p *params) setGlobal(a instructions.KeyValuePairOptional, value string, ag
 	if a.Value != nil {
 		if expanded, err := p.expand(*a.Value); err == nil && !strings.Contains(expanded, "$") && !again {
 			text = expanded
+		} else {
+			p.opaque[a.Key] = p.lexer.variables(*a.Value)
 		}
 	}
 	p.value[a.Key] = text
@@ -162,7 +167,7 @@ func (p *params) addLocals(f *dockerfile) {
 	}
 	for _, name := range order {
 		values := slices.Collect(maps.Keys(defaults[name]))
-		if len(values) != 1 || values[0] == noValue || p.declared[name] || p.blank[name] || !canBeField(name) {
+		if len(values) != 1 || values[0] == noValue || p.declared[name] || p.blank[name] || p.builtin[name] || !canBeField(name) {
 			continue
 		}
 		p.value[name] = values[0]
@@ -265,6 +270,8 @@ func (p *params) variable(name, modifier, text, whole string) (string, error) {
 		return whole, nil
 	case p.varying[name]:
 		return "", cannot("the default of %s depends on the platform", name)
+	case p.opaque[name]:
+		return "", cannot("the default of %s depends on other arguments in a way that only a Dockerfile can say", name)
 	case p.declared[name] && !p.has(name):
 		return "", cannot("%s cannot be the name of a parameter", name)
 	case !global && strings.HasSuffix(modifier, "-"):

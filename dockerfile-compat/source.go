@@ -180,12 +180,18 @@ func (f *dockerfile) splitHeader(after, last int) (header, comment string) {
 }
 
 // splitStages splits the comments above a FROM at the last empty line between
-// them: what is above it belongs to the stage before.
+// them: what is above it belongs to the stage before, and so does what is
+// apart from the FROM alone.
 func (f *dockerfile) splitStages(after, last int) (end, comment string) {
+	apart := last
 	for last > after && strings.TrimSpace(f.lines[last-1]) == "" {
 		last--
 	}
-	return f.splitHeader(after, last)
+	end, comment = f.splitHeader(after, last)
+	if end == "" && last < apart && strings.TrimSpace(f.lines[after]) != "" {
+		return comment, ""
+	}
+	return end, comment
 }
 
 // within are the comments between the lines of an instruction. The text of
