@@ -10,9 +10,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/strata-build/strata/internal/printable"
 )
 
 // Process is a process of a container, as the machine sees it.
@@ -208,17 +209,7 @@ func effectiveUID(status string) (uint32, error) {
 func commandLine(line []byte, name string) string {
 	line = bytes.TrimRight(line, "\x00")
 	if len(line) == 0 {
-		return printable("[" + name + "]")
+		return printable.Text("["+name+"]", '?')
 	}
-	return printable(strings.ReplaceAll(string(line), "\x00", " "))
-}
-
-// printable keeps what a container writes from steering a terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '?'
-	}, text)
+	return printable.Text(strings.ReplaceAll(string(line), "\x00", " "), '?')
 }

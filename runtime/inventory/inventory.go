@@ -20,8 +20,9 @@ package inventory
 import (
 	"cmp"
 	"slices"
-	"strings"
 	"unicode"
+
+	"github.com/strata-build/strata/internal/printable"
 )
 
 // Kind is a package's type, as package URLs name it.
@@ -121,12 +122,7 @@ func (p *Package) tidy() {
 // line of a document whose format is lines.
 func tidyText(texts ...*string) {
 	for _, text := range texts {
-		*text = strings.Map(func(r rune) rune {
-			if unicode.IsPrint(r) {
-				return r
-			}
-			return unicode.ReplacementChar
-		}, *text)
+		*text = printable.Text(*text, unicode.ReplacementChar)
 	}
 }
 

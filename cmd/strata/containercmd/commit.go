@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/strata-build/strata/cmd/strata/cli"
-	"github.com/strata-build/strata/cmd/strata/output"
 	dockerfilecompat "github.com/strata-build/strata/dockerfile-compat"
+	"github.com/strata-build/strata/internal/printable"
 	"github.com/strata-build/strata/runtime/container"
 	"github.com/strata-build/strata/runtime/layer"
 )
@@ -93,7 +93,7 @@ func writeChange(w io.Writer, c layer.Change) error {
 	if c.Path == "/" {
 		return nil
 	}
-	_, err := fmt.Fprintf(w, "%c %s\n", c.Kind, output.Printable(c.Path))
+	_, err := fmt.Fprintf(w, "%c %s\n", c.Kind, printable.Quoted(c.Path))
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/strata-build/strata/cmd/strata/cli"
 	"github.com/strata-build/strata/cmd/strata/output"
+	"github.com/strata-build/strata/internal/printable"
 	"github.com/strata-build/strata/runtime/container"
 )
 
@@ -115,7 +116,7 @@ func (o *cpOptions) request(a *app, inside cpArg, outside string) (container.Cop
 	return container.CopyRequest{
 		Path: inside.path, Local: local, FollowLink: o.followLink, KeepOwners: o.archive,
 		Skipped: func(path string, _ error) {
-			fmt.Fprintf(a.Stderr, "strata: %s was left out: you may not make devices\n", output.Printable(path))
+			fmt.Fprintf(a.Stderr, "strata: %s was left out: you may not make devices\n", printable.Quoted(path))
 		},
 	}, err
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/strata-build/strata/cmd/strata/cli"
-	"github.com/strata-build/strata/cmd/strata/output"
+	"github.com/strata-build/strata/internal/printable"
 )
 
 // parseLabels reads labels as --label takes them. The value may be missing.
@@ -28,7 +28,7 @@ func parseLabels(specs []string) (map[string]string, error) {
 func labelList(labels map[string]string) string {
 	var list []string
 	for name, value := range labels {
-		list = append(list, output.Printable(name+"="+value))
+		list = append(list, printable.Quoted(name+"="+value))
 	}
 	slices.Sort(list)
 	return strings.Join(list, ",")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/strata-build/strata/cmd/strata/cli"
 	"github.com/strata-build/strata/cmd/strata/output"
+	"github.com/strata-build/strata/internal/printable"
 	"github.com/strata-build/strata/runtime/engine"
 	"github.com/strata-build/strata/runtime/image"
 	"github.com/strata-build/strata/runtime/layer"
@@ -113,7 +114,7 @@ func (d *layersDescription) write(w io.Writer) error {
 		if waste.Removed {
 			how = "removed"
 		}
-		fmt.Fprintf(b, "%10s  %s  of layer %d, %s by layer %d\n", output.Size(waste.Size), output.Printable(waste.Path), waste.Layer, how, waste.By)
+		fmt.Fprintf(b, "%10s  %s  of layer %d, %s by layer %d\n", output.Size(waste.Size), printable.Quoted(waste.Path), waste.Layer, how, waste.By)
 	}
 	return b.Flush()
 }
@@ -124,7 +125,7 @@ func writeFiles(w io.Writer, letter string, files []layer.File) {
 		if letter != "D" && strings.HasSuffix(f.Path, "/") {
 			size = ""
 		}
-		fmt.Fprintf(w, "  %s %10s  %s\n", letter, size, output.Printable(f.Path))
+		fmt.Fprintf(w, "  %s %10s  %s\n", letter, size, printable.Quoted(f.Path))
 	}
 }
 

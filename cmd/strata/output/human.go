@@ -2,12 +2,11 @@ package output
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/docker/go-units"
+
+	"github.com/strata-build/strata/internal/printable"
 )
 
 // Size is a size as docker shows it, with three digits.
@@ -40,19 +39,4 @@ func Ellipsis(s string, width int) string {
 
 // Plain takes out what a terminal could take for commands: an image's
 // maker decides what is in it.
-func Plain(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, s)
-}
-
-// Printable quotes a path that a terminal could take for commands.
-func Printable(s string) string {
-	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return strconv.Quote(s)
-	}
-	return s
-}
+func Plain(s string) string { return printable.Text(s, ' ') }
