@@ -35,6 +35,9 @@ func Digest(ctx context.Context, src Tree, a *pb.FileActionCopy) (digest.Digest,
 		return "", err
 	}
 	found, err := matches(src, a)
+	if err == nil {
+		err = wellFormed(a)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -52,6 +55,19 @@ func Digest(ctx context.Context, src Tree, a *pb.FileActionCopy) (digest.Digest,
 		return "", err
 	}
 	return s.sum(), nil
+}
+
+// wellFormed refuses a malformed wildcard, whether there is something that it
+// could match or not. The copy itself takes it for one that matches nothing.
+func wellFormed(a *pb.FileActionCopy) error {
+	src := path.Join("/", a.GetSrc())
+	if !a.GetAllowWildcard() || !hasWildcard(src) {
+		return nil
+	}
+	if _, err := path.Match(src, ""); err != nil {
+		return fmt.Errorf("match %q: %w", src, err)
+	}
+	return nil
 }
 
 // selection is one walk.

@@ -61,18 +61,33 @@ func (x *extractor) archive(r io.Reader) (err error) {
 
 func (x *extractor) setTimes() error {
 	for _, d := range x.dirs {
-		dir, err := x.root.OpenDir(d.path)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-			continue // a later entry replaced it
-		}
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(futimens(dir.FD(), &d.atime, &d.mtime), dir.Close()); err != nil {
-			return err
+		if err := x.setTime(d); err != nil {
+			return fmt.Errorf("set the time of directory %q: %w", d.path, err)
 		}
 	}
 	return nil
+}
+
+// setTime sets the time of what is found at a directory's path. As in
+// BuildKit, that is what a later entry has put there, or where a symlink among
+// those leads; and it has to exist.
+func (x *extractor) setTime(d dirTimes) error {
+	dir, err := x.root.OpenDir(d.path)
+	if err == nil {
+		return errors.Join(futimens(dir.FD(), &d.atime, &d.mtime), dir.Close())
+	}
+	if !errors.Is(err, unix.ENOTDIR) {
+		return err
+	}
+	p, err := x.root.Resolve(d.path)
+	if err != nil {
+		return err
+	}
+	dir, name, err := x.root.OpenParent(p)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Utimes(name, d.atime, d.mtime), dir.Close())
 }
 
 // forget closes the cached parent directory: it may have been replaced.
