@@ -51,7 +51,9 @@ func (s *step) attachMounts() error {
 			}
 			continue
 		}
-		if err := s.attachMount(rest[i]); err != nil {
+		m := rest[i]
+		m.CoveredMode = false // of what is covered, only the executor made
+		if err := s.attachMount(m); err != nil {
 			return err
 		}
 		rest = slices.Delete(rest, i, i+1)
@@ -111,7 +113,31 @@ func (s *step) attachMount(m Mount) error {
 	if dir {
 		missing = unix.S_IFDIR
 	}
-	return s.place(m.Source, target, missing, true)
+	p, err := s.tree.find(target, missing, true)
+	if err != nil {
+		return err
+	}
+	if err := s.placeAt(m.Source, target, p); err != nil || !m.CoveredMode || p.file == nil || p.made {
+		return err
+	}
+	return copyMode(m.Source, p.file)
+}
+
+// copyMode gives the root of a mount the permissions of the directory below.
+func copyMode(m, covered *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(covered.Fd()), &st); err != nil {
+		return &os.PathError{Op: "stat", Path: covered.Name(), Err: err}
+	}
+	fd, err := unix.Openat(int(m.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open mount for", Path: covered.Name(), Err: err}
+	}
+	defer unix.Close(fd)
+	if err := unix.Fchmod(fd, st.Mode&0o7777); err != nil {
+		return &os.PathError{Op: "set mode of mount for", Path: covered.Name(), Err: err}
+	}
+	return nil
 }
 
 // inProc are the files of /proc that may be covered: those that describe the
@@ -153,6 +179,11 @@ func (s *step) place(m *os.File, target string, missing uint32, follow bool) err
 	if err != nil {
 		return err
 	}
+	return s.placeAt(m, target, p)
+}
+
+// placeAt attaches a detached mount at a mount point, which it keeps.
+func (s *step) placeAt(m *os.File, target string, p point) error {
 	if p.file != nil {
 		dir, err := isDir(m)
 		if err != nil {
@@ -249,7 +280,9 @@ func (s *step) mountShm() error {
 	if size == 0 {
 		size = defaultShm
 	}
-	m, err := mount.Tmpfs(mount.TmpfsOptions{Size: size, Mode: 0o777 | os.ModeSticky, NoSuid: true, NoDev: true, NoExec: true})
+	m, err := mount.Tmpfs(mount.TmpfsOptions{
+		Size: size, Mode: 0o777 | os.ModeSticky, NoSuid: true, NoDev: true, NoExec: true, Source: "shm", // as runc names it
+	})
 	if err != nil {
 		return err
 	}

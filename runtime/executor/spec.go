@@ -81,6 +81,10 @@ type Mount struct {
 	ReadOnly bool
 	// Devices lets device nodes on it be opened.
 	Devices bool
+	// CoveredMode gives the root of the mount, which can be written to, the
+	// permissions of the directory that it covers, if there is one: so runc
+	// does with a tmpfs whose mode nobody asked for.
+	CoveredMode bool
 }
 
 // NetworkMode is the kind of network a step gets.

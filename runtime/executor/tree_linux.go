@@ -39,6 +39,7 @@ type planned struct {
 type point struct {
 	path string   // canonical, as the step sees it
 	file *os.File // to be closed by the caller
+	made bool     // it was not there before
 	base program.Arg
 	rest string
 }
@@ -64,6 +65,7 @@ type walk struct {
 	missing uint32
 	// follow tells whether a symlink in the last place is followed.
 	follow bool
+	made   bool // something was missing
 }
 
 // find returns the mount point at target.
@@ -108,7 +110,7 @@ func (w *walk) found(n *node) (point, error) {
 		fd = dup
 	}
 	n.owned = false
-	return point{path: n.path, file: os.NewFile(uintptr(fd), n.path)}, nil
+	return point{path: n.path, file: os.NewFile(uintptr(fd), n.path), made: w.made}, nil
 }
 
 func (w *walk) close() {
@@ -180,6 +182,7 @@ func (w *walk) open(here *node, name, next string) error {
 		if err := w.create(here, name); err != nil {
 			return err
 		}
+		w.made = true
 		fd, err = unix.Openat(here.fd, name, flags, 0)
 	}
 	if err != nil {

@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"cmp"
 	"os"
 	"strconv"
 
@@ -35,7 +36,7 @@ func Bind(src *os.File, o BindOptions) (*os.File, error) {
 
 // Tmpfs returns a new, detached tmpfs.
 func Tmpfs(o TmpfsOptions) (*os.File, error) {
-	c, err := newContext("tmpfs")
+	c, err := newContext("tmpfs", cmp.Or(o.Source, "tmpfs"))
 	if err != nil {
 		return nil, err
 	}

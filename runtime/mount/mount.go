@@ -65,4 +65,6 @@ type TmpfsOptions struct {
 	Mode os.FileMode
 	// NoExec, NoSuid and NoDev are the mount's attributes of that name.
 	NoExec, NoSuid, NoDev bool
+	// Source is the name in the mount table's first column; "" is tmpfs.
+	Source string
 }

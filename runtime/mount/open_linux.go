@@ -112,7 +112,7 @@ func (t Tree) options() []option {
 
 // openAppending makes the overlay with the new mount API, layer by layer.
 func (t Tree) openAppending(lower []string) (*os.File, error) {
-	c, err := newContext("overlay")
+	c, err := newContext("overlay", "overlay")
 	if err != nil {
 		return nil, err
 	}
@@ -164,13 +164,13 @@ type context struct {
 	held []*os.File
 }
 
-func newContext(fstype string) (*context, error) {
+func newContext(fstype, source string) (*context, error) {
 	fd, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, &os.PathError{Op: "open file system", Path: fstype, Err: err}
 	}
 	c := &context{fd: fd}
-	if err := unix.FsconfigSetString(fd, "source", fstype); err != nil {
+	if err := unix.FsconfigSetString(fd, "source", source); err != nil {
 		defer c.close()
 		return nil, c.fail("set source of", fstype, err)
 	}

@@ -293,6 +293,7 @@ func (r *execRun) spec(ctx context.Context) (*executor.Spec, error) {
 	for _, m := range r.mounts {
 		spec.Mounts = append(spec.Mounts, executor.Mount{
 			Target: path.Join("/", r.absolute(m.m.Dest)), Source: m.file, ReadOnly: m.readonly,
+			CoveredMode: m.m.MountType == pb.MountType_TMPFS,
 		})
 	}
 	if spec.Env, err = r.environment(ctx, user.Home); err != nil {
