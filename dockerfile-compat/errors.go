@@ -53,16 +53,26 @@ func sourceError(filename string, data []byte, err error) error {
 	if e.Line, e.Source = escapeLine(data, e.message()); e.Line > 0 {
 		return e
 	}
-	var at *parser.LocationError
-	if !errors.As(err, &at) || len(at.Locations) == 0 || len(at.Locations[0]) == 0 {
+	ranges := shownFirst(err)
+	if len(ranges) == 0 {
 		if errors.Is(err, filepath.ErrBadPattern) {
 			e.Err = fmt.Errorf("the ignore file has a %w", err)
 		}
 		e.Line, e.Source = guessPlace(data, e.message())
 		return e
 	}
-	e.Line, e.Source = placeOf(data, at.Locations[0])
+	e.Line, e.Source = placeOf(data, ranges)
 	return e
+}
+
+// shownFirst is the place that an error of BuildKit's carries. Of several, as
+// where stages go in a circle, it shows the last one first.
+func shownFirst(err error) []parser.Range {
+	var at *parser.LocationError
+	if !errors.As(err, &at) || len(at.Locations) == 0 {
+		return nil
+	}
+	return at.Locations[len(at.Locations)-1]
 }
 
 // placeOf is the first line of what BuildKit's parser gives a range for each

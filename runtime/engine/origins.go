@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/urlutil"
 
 	"github.com/strata-build/strata/solver"
 )
@@ -25,7 +26,7 @@ func originsOf(edge solver.Edge) []origin {
 	v := edge.Vertex
 	switch op := v.Op.Op.(type) {
 	case *pb.Op_Source:
-		return []origin{sourceOrigin(op.Source.Identifier, v.Name)}
+		return []origin{sourceOrigin(op.Source, v.Name)}
 	case *pb.Op_Exec:
 		return execOrigins(v, op.Exec, edge.Output)
 	case *pb.Op_File:
@@ -40,11 +41,24 @@ func originsOf(edge solver.Edge) []origin {
 	return []origin{{text: v.Name, many: true}}
 }
 
-func sourceOrigin(identifier, name string) origin {
+// sourceOrigin says in BuildKit's words what a source is.
+func sourceOrigin(op *pb.SourceOp, name string) origin {
+	identifier := op.Identifier
 	for _, scheme := range []string{"docker-image://", "oci-layout://"} {
 		if ref, ok := strings.CutPrefix(identifier, scheme); ok {
 			return origin{text: "pulled from " + ref, many: true}
 		}
+	}
+	scheme, rest, _ := strings.Cut(identifier, "://")
+	switch scheme {
+	case "local":
+		return origin{text: "local source for " + strings.TrimPrefix(rest, "context:")}
+	case "http", "https":
+		return origin{text: "http url " + urlutil.RedactCredentials(identifier)}
+	case "git":
+		_, ref, _ := strings.Cut(rest, "#")
+		ref, _, _ = strings.Cut(ref, ":")
+		return origin{text: "git snapshot for " + urlutil.RedactCredentials(op.Attrs[pb.AttrFullRemoteURL]) + "#" + ref}
 	}
 	return origin{text: name}
 }
