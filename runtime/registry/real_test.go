@@ -1,100 +1,30 @@
 package registry
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/distribution/reference"
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/crypto/bcrypt"
 
-	"github.com/strata-build/strata/internal/testenv"
+	"github.com/strata-build/strata/internal/testregistry"
 )
 
 // realRegistry runs docker's own registry with TLS and a password, and returns
 // its address and a configuration that knows the password.
 func realRegistry(t testing.TB) (host, config string) {
 	t.Helper()
-	program := testenv.Tool(t, "docker-registry")
-	dir := t.TempDir()
-	hash, err := bcrypt.GenerateFromPassword([]byte("secret-pw"), bcrypt.MinCost)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, "user:"+string(hash)+"\n", dir, "htpasswd")
-	if err := certificateFiles(dir); err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	host = listener.Addr().String()
-	listener.Close()
-	conf := write(t, fmt.Sprintf(`version: 0.1
-log: {level: info, accesslog: {disabled: true}}
-storage: {filesystem: {rootdirectory: %[1]s/data}, delete: {enabled: true}}
-http: {addr: %[2]q, secret: x, tls: {certificate: %[1]s/cert.pem, key: %[1]s/key.pem}}
-auth: {htpasswd: {realm: test, path: %[1]s/htpasswd}}
-`, dir, host), dir, "config.yml")
-	cmd := exec.Command(program, "serve", conf)
-	said, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	awaitListener(t, said)
-	config = write(t, `{"auths":{"`+host+`":{"username":"user","password":"secret-pw"}}}`, dir, "config.json")
-	return host, config
-}
-
-// certificateTemplate is a self-signed certificate for the loopback.
-func certificateTemplate() *x509.Certificate {
-	return &x509.Certificate{
-		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"registry.example"},
-		NotBefore: time.Unix(0, 0), NotAfter: time.Now().AddDate(1, 0, 0), IsCA: true, BasicConstraintsValid: true,
-	}
-}
-
-// awaitListener reads what the registry says until it listens, and drops the
-// rest.
-func awaitListener(t testing.TB, said io.Reader) {
-	t.Helper()
-	lines := bufio.NewScanner(said)
-	var all strings.Builder
-	for lines.Scan() {
-		if strings.Contains(lines.Text(), "listening on") {
-			go func() { _, _ = io.Copy(io.Discard, said) }()
-			return
-		}
-		all.WriteString(lines.Text() + "\n")
-	}
-	t.Fatalf("the registry ended, saying:\n%s", all.String())
+	host, _ = testregistry.Secure(t) // whose certificate is not looked at on loopback
+	return host, write(t, fmt.Sprintf(`{"auths":{%q:{"username":%q,"password":%q}}}`, host, testregistry.User, testregistry.Password), t.TempDir(), "config.json")
 }
 
 func TestRealRegistry(t *testing.T) {
@@ -102,10 +32,10 @@ func TestRealRegistry(t *testing.T) {
 	ctx := context.Background()
 	anonymous, c := newClient(t, Options{}), newClient(t, Options{ConfigPaths: []string{config}})
 
-	if err := anonymous.Login(ctx, host, "user", "secret-pw"); err != nil {
+	if err := anonymous.Login(ctx, host, testregistry.User, testregistry.Password); err != nil {
 		t.Errorf("login: %v", err)
 	}
-	if err := newClient(t, Options{}).Login(ctx, host, "user", "wrong"); !errors.Is(err, ErrUnauthorized) {
+	if err := newClient(t, Options{}).Login(ctx, host, testregistry.User, "wrong"); !errors.Is(err, ErrUnauthorized) {
 		t.Errorf("login with a wrong password: %v", err)
 	}
 	_, err := newClient(t, Options{}).Resolve(ctx, ref(t, host+"/a:1"))
@@ -260,24 +190,4 @@ func (p *cuttingProxy) serve(conn net.Conn) {
 	if !first {
 		_, _ = io.Copy(up, conn)
 	}
-}
-
-// certificateFiles writes cert.pem and key.pem.
-func certificateFiles(dir string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	template := certificateTemplate()
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		return err
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	pkey := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
-	return errors.Join(os.WriteFile(filepath.Join(dir, "cert.pem"), cert, 0o600), os.WriteFile(filepath.Join(dir, "key.pem"), pkey, 0o600))
 }
