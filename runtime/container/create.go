@@ -149,10 +149,8 @@ func (s *Set) make(ctx context.Context, rec *Record) (err error) {
 	if err := s.makeDir(rec.ID); err != nil {
 		return err
 	}
-	if rec.Config.AutoRemove {
-		if err := s.makeExit(rec.ID); err != nil {
-			return err
-		}
+	if err := s.makeExit(rec.ID); err != nil {
+		return err
 	}
 	for i := range rec.Config.Mounts {
 		m := &rec.Config.Mounts[i]

@@ -4,15 +4,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 )
 
-// exitName is a file in the directory of a container that is removed when it
-// ends. Who waits for it has the file open, and reads there how it ended, when
-// all else is gone.
+// exitName is a file in a container's directory for how it has ended, where the
+// record cannot say so: it is gone, of a container that is removed when it ends
+// (who waits for it has the file open), or there was no room to write it. The
+// file has its size from the beginning, so that writing it needs no room.
 const exitName = "exit"
+
+// exitBlank is in the file until then.
+const exitBlank = "    "
 
 // makeExit makes the file.
 func (s *Set) makeExit(id string) error {
@@ -24,23 +30,31 @@ func (s *Set) makeExit(id string) error {
 	if err != nil {
 		return s.e.Store.Explain(err)
 	}
-	return f.Close()
+	_, err = f.WriteString(exitBlank)
+	return errors.Join(s.e.Store.Explain(err), f.Close())
 }
 
-// leaveExit writes the code for those who wait.
-func (s *Set) leaveExit(rec *Record) error {
-	dir, err := s.dir(rec.ID)
+// leaveExit writes the code.
+func (s *Set) leaveExit(id string, code int) error {
+	return s.writeExit(id, fmt.Sprintf("%-*d", len(exitBlank), code))
+}
+
+// clearExit forgets the code.
+func (s *Set) clearExit(id string) error { return s.writeExit(id, exitBlank) }
+
+func (s *Set) writeExit(id, text string) error {
+	dir, err := s.dir(id)
 	if err != nil {
 		return err
 	}
 	f, err := os.OpenFile(filepath.Join(dir, exitName), os.O_WRONLY, 0)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // it was removed by force
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it was removed by force, or an earlier version made it
 	}
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(strconv.Itoa(rec.State.ExitCode))
+	_, err = f.WriteAt([]byte(text), 0)
 	return errors.Join(err, f.Close())
 }
 
@@ -51,25 +65,34 @@ func (s *Set) openExit(id string) (*os.File, error) {
 		return nil, err
 	}
 	f, err := os.Open(filepath.Join(dir, exitName))
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	return f, err
 }
 
-// readExit reads the code of a container that is gone. One that was removed by
-// force was killed.
-func readExit(f *os.File) (int, error) {
+// readExit reads the code; ok is false where none was left.
+func readExit(f *os.File) (code int, ok bool, err error) {
 	if f == nil {
-		return killedCode, nil
+		return 0, false, nil
 	}
 	text, err := io.ReadAll(io.LimitReader(f, 16))
-	if err != nil || len(text) == 0 {
-		return killedCode, err
+	trimmed := strings.TrimSpace(string(text))
+	if err != nil || trimmed == "" {
+		return 0, false, err
 	}
-	code, err := strconv.Atoi(string(text))
-	if err != nil {
-		return 0, fmt.Errorf("read exit code: %w", err)
+	if code, err = strconv.Atoi(trimmed); err != nil {
+		return 0, false, fmt.Errorf("read exit code: %w", err)
 	}
-	return code, nil
+	return code, true, nil
+}
+
+// leftExit reads the code that was left of a container.
+func (s *Set) leftExit(id string) (code int, ok bool, err error) {
+	f, err := s.openExit(id)
+	if f == nil || err != nil {
+		return 0, false, err
+	}
+	code, ok, err = readExit(f)
+	return code, ok, errors.Join(err, f.Close())
 }

@@ -385,7 +385,8 @@ func (l *life) signals(ctx context.Context, ended <-chan struct{}) <-chan os.Sig
 				return
 			case sig := <-l.m.req.Signals:
 				if sig == unix.SIGTERM || sig == unix.SIGINT {
-					// What fails here shows as one more restart.
+					l.m.stopping.Store(true)
+					// What fails here is only seen by who looks at the record.
 					_, _ = l.m.set.requestStop(context.WithoutCancel(ctx), l.rec.ID)
 				}
 				select {

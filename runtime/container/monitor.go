@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/platforms"
@@ -41,6 +42,9 @@ type monitor struct {
 	id   string
 	req  RunRequest
 	told bool
+	// stopping is set when a signal has asked for the end, which the record
+	// says, too, if there was room to write it.
+	stopping atomic.Bool
 }
 
 // The waits between a container's end and its restart double up to a minute;
@@ -53,7 +57,8 @@ const (
 )
 
 // Run runs a container, as its monitor, until it has ended and is not to be
-// started again. The error says that it could not be started at all.
+// started again. The error says that it could not be started at all; what goes
+// wrong later is in the record that is returned, whatever is on the disk.
 func (s *Set) Run(ctx context.Context, req RunRequest) (Record, error) {
 	lock, err := s.takeOver(ctx, req.ID)
 	if err != nil {
@@ -63,15 +68,30 @@ func (s *Set) Run(ctx context.Context, req RunRequest) (Record, error) {
 	stop := s.attendFreezes(ctx, req.ID)
 	rec, err := m.run(ctx)
 	stop()
+	if err = errors.Join(err, s.leave(context.WithoutCancel(ctx), &rec, lock)); err != nil && m.told {
+		rec.State.Error, err = joined(rec.State.Error, err), nil
+	}
+	return rec, err
+}
+
+// leave ends the monitor's work. A container that was to be removed goes.
+func (s *Set) leave(ctx context.Context, rec *Record, lock *store.Lock) error {
 	if !rec.Config.AutoRemove {
-		return rec, errors.Join(err, lock.Unlock())
+		return lock.Unlock()
 	}
-	ctx = context.WithoutCancel(ctx)
-	err = errors.Join(err, s.leaveExit(&rec))
-	if removeErr := s.remove(ctx, req.ID, true); removeErr != nil && !errors.Is(removeErr, ErrNotFound) {
-		return rec, errors.Join(err, removeErr, lock.Unlock())
+	err := s.leaveExit(rec.ID, rec.State.ExitCode)
+	if removeErr := s.remove(ctx, rec.ID, true); removeErr != nil && !errors.Is(removeErr, ErrNotFound) {
+		return errors.Join(err, removeErr, lock.Unlock())
 	}
-	return rec, errors.Join(err, lock.Remove())
+	return errors.Join(err, lock.Remove())
+}
+
+// joined adds an error to what is known to have gone wrong.
+func joined(text string, err error) string {
+	if text == "" {
+		return err.Error()
+	}
+	return text + "\n" + err.Error()
 }
 
 // takeOver takes the run lock. Whoever looks whether it is held has it for a
@@ -115,6 +135,9 @@ func (m *monitor) run(ctx context.Context) (Record, error) {
 // fresh forgets how the container ended the last time.
 func (m *monitor) fresh(ctx context.Context) (Record, error) {
 	rec, err := m.set.load(m.id)
+	if err == nil {
+		err = m.set.clearExit(m.id)
+	}
 	if err != nil || !rec.State.StopRequested && rec.State.Restarts == 0 {
 		return rec, err
 	}
@@ -189,21 +212,27 @@ func (m *monitor) once(ctx context.Context) (Record, error) {
 	if err != nil {
 		return m.notStarted(ctx, m.foreign(ctx, err))
 	}
-	status, err := l.wait(ctx)
-	rec, updateErr := m.set.update(context.WithoutCancel(ctx), m.id, func(rec *Record) error {
+	status, waitErr := l.wait(ctx)
+	end := func(rec *Record) error {
 		rec.State = State{
 			ExitCode: status.ExitCode, OOMKilled: status.OOMKilled,
 			StartedAt: rec.State.StartedAt, FinishedAt: time.Now().UTC(),
 			Restarts: rec.State.Restarts, StopRequested: rec.State.StopRequested, Health: rec.State.Health,
 		}
 		// What became of the log is told, but is no failure of the container.
-		if err := errors.Join(err, l.log.err); err != nil {
+		if err := errors.Join(waitErr, l.log.err); err != nil {
 			rec.State.Error = err.Error()
 		}
+		rec.State.StopRequested = rec.State.StopRequested || m.stopping.Load()
 		next(rec)
 		return nil
-	})
-	return rec, errors.Join(err, updateErr)
+	}
+	rec, err := m.set.update(context.WithoutCancel(ctx), m.id, end)
+	if err == nil {
+		return rec, nil
+	}
+	rec = l.rec
+	return rec, errors.Join(end(&rec), err, m.set.leaveExit(m.id, status.ExitCode))
 }
 
 // docker's exit codes of what could not be run.

@@ -92,7 +92,8 @@ func (s *Set) Get(id string) (Record, error) {
 	return rec, err
 }
 
-// settle corrects the state of a container whose monitor died. The monitor
+// settle corrects the state of a container whose monitor died, or could not
+// write down how it ended. The monitor
 // wrote the record while it held the run lock, so a record read before the
 // lock was seen free may just be old: it is read again, and may be gone.
 func (s *Set) settle(rec *Record) error {
@@ -104,12 +105,20 @@ func (s *Set) settle(rec *Record) error {
 		return err
 	}
 	*rec = now
-	if rec.State.Live() && !s.held(rec.ID) {
-		rec.State = State{
-			Status: Exited, ExitCode: killedCode, StartedAt: rec.State.StartedAt, FinishedAt: rec.State.FinishedAt,
-			Restarts: rec.State.Restarts, Cgroup: rec.State.Cgroup,
-			Error: "its monitor process was killed, and the container with it",
-		}
+	if !rec.State.Live() || s.held(rec.ID) {
+		return nil
+	}
+	code, left, err := s.leftExit(rec.ID)
+	if err != nil {
+		return err
+	}
+	why := "its end could not be written down, as its disk was full"
+	if !left {
+		code, why = killedCode, "its monitor process was killed, and the container with it"
+	}
+	rec.State = State{
+		Status: Exited, ExitCode: code, StartedAt: rec.State.StartedAt, FinishedAt: rec.State.FinishedAt,
+		Restarts: rec.State.Restarts, Cgroup: rec.State.Cgroup, Error: why,
 	}
 	return nil
 }

@@ -83,13 +83,22 @@ func (s *Set) Signal(ctx context.Context, id string, sig unix.Signal) error {
 	return err
 }
 
+// requestStop writes down that the container is not to be started again. Where
+// there is no room to write, its monitor is told: removing a container is how
+// one gets room.
 func (s *Set) requestStop(ctx context.Context, id string) (Record, error) {
-	return s.update(ctx, id, func(rec *Record) error {
+	rec, err := s.update(ctx, id, func(rec *Record) error {
 		if rec.Config.Restart.Policy != RestartNo || rec.State.Live() {
 			rec.State.StopRequested = true
 		}
 		return nil
 	})
+	full := errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+	if monitor := rec.State.Monitor; full && monitor > 0 && monitor != os.Getpid() {
+		_ = unix.Kill(monitor, unix.SIGTERM) // it may have just gone
+		return rec, nil
+	}
+	return rec, err
 }
 
 // signal sends to the very process that the record means.
@@ -231,7 +240,10 @@ func (s *Set) Wait(ctx context.Context, id string) (Record, error) {
 		}
 		var now Record
 		if now, err = s.Get(id); errors.Is(err, ErrNotFound) {
-			rec.State.ExitCode, err = readExit(exit)
+			var left bool
+			if rec.State.ExitCode, left, err = readExit(exit); !left {
+				rec.State.ExitCode = killedCode // it was removed by force
+			}
 			return rec, err
 		}
 		rec = now

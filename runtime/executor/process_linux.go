@@ -46,6 +46,10 @@ type Process struct {
 	err    error
 }
 
+// unknownCode is the code of a process that could not be waited for, which must
+// not pass for one that has done its work.
+const unknownCode = 255
+
 // PID is the process number as this process sees it.
 func (p *Process) PID() int { return p.pid }
 
@@ -142,6 +146,9 @@ func (p *Process) wait() (Status, error) {
 	}
 	if ws.Signaled() {
 		s.Signal = ws.Signal()
+	}
+	if err != nil {
+		s.ExitCode = unknownCode
 	}
 	errs := []error{err, p.io.finish()}
 	if p.group != nil {
