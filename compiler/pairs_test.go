@@ -104,6 +104,11 @@ func basePairs() []pair {
 			dockerfile: "FROM --platform=linux/s390x golang\nRUN go build"},
 		{name: "target platform by name", cue: `from: "golang", platform: "target", steps: ["go build"]`,
 			dockerfile: "FROM --platform=$TARGETPLATFORM golang\nRUN go build", opts: buildOptions{platform: "linux/arm64"}},
+		{name: "platforms by build arguments", cue: `
+			stages: t: {from: "golang", platform: "target", steps: ["t"]}
+			from: "golang", platform: "build", steps: [{copy: "/x", from: stages.t, to: "/"}]`,
+			dockerfile: "FROM --platform=$TARGETPLATFORM golang AS t\nRUN t\nFROM --platform=$BUILDPLATFORM golang\nCOPY --from=t /x /",
+			opts:       buildOptions{platform: "linux/arm64", args: map[string]string{"BUILDPLATFORM": "linux/s390x", "TARGETPLATFORM": "linux/riscv64"}}},
 		{name: "platform argument in from", cue: `from: "golang:$TARGETARCH"`,
 			dockerfile: "FROM golang:$TARGETARCH", opts: buildOptions{platform: "linux/arm64"}},
 		{name: "argument in from", cue: `from: "golang:${GO}", args: GO: "1.25"`,

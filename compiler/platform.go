@@ -32,10 +32,14 @@ func (c *compilation) platforms(img *schema.Image) ([]ocispecs.Platform, error) 
 // parsePlatform reads a platform: "build", "target", a name like
 // "linux/arm64", or one with platform arguments like "$BUILDPLATFORM".
 func (c *compilation) parsePlatform(img *schema.Image, name string, target ocispecs.Platform) (ocispecs.Platform, error) {
-	switch name {
-	case "build":
+	switch {
+	case name == "build" && c.args["BUILDPLATFORM"] != "":
+		name = "$BUILDPLATFORM" // a build argument has another one
+	case name == "build":
 		return c.opts.BuildPlatform, nil
-	case "target":
+	case name == "target" && c.args["TARGETPLATFORM"] != "":
+		name = "$TARGETPLATFORM"
+	case name == "target":
 		return target, nil
 	}
 	pos := c.fieldPos(img.Config.Pos["platform"], img.Pos)

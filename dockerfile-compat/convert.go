@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -100,6 +101,7 @@ type converter struct {
 	kept map[int]*unliftable
 	left map[int]error // stages that cannot be built
 
+	tried    []probe // what probes returned
 	sessions map[sessionKey]*session
 	compared int
 }
@@ -132,6 +134,7 @@ func newConverter(ctx context.Context, req ConvertRequest) (*converter, error) {
 
 // setParams finds the parameters, some of which have another name.
 func (c *converter) setParams(renamed map[string]string) (err error) {
+	c.tried = nil
 	if c.params, err = newParams(c.file, c.s.bc.BuildArgs, renamed, c.build); err != nil {
 		return sourceError(c.s.req.Filename, c.s.src.Data, err)
 	}
@@ -162,18 +165,14 @@ func (r *ConvertRequest) complete() (err error) {
 	return nil
 }
 
-// imageName makes a label of a directory's name.
+// notInNames is what the name of an image cannot have.
+var notInNames = regexp.MustCompile(`[^a-z0-9._-]+`)
+
+// imageName makes a label of a directory's name: one that is an image's name
+// too.
 func imageName(dir string) string {
-	name := strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '-', r == '_', r == '.':
-			return r
-		case r >= 'A' && r <= 'Z':
-			return r + 'a' - 'A'
-		}
-		return -1
-	}, dir)
-	if name = strings.Trim(name, "-_."); name == "" || name[0] >= '0' && name[0] <= '9' {
+	name := strings.Trim(notInNames.ReplaceAllString(strings.ToLower(dir), "-"), "-_.")
+	if name == "" {
 		return "app"
 	}
 	return name

@@ -342,11 +342,11 @@ func (x *expansion) interpolated(word string) (string, bool) {
 // filled are the given arguments for a copy. There are none where a path is
 // nothing but arguments, which may be empty, or where the step has words that
 // are checked before the arguments are known.
-func (l *lifter) filled(paths instructions.SourcesAndDest, checked ...string) map[string]string {
+func (l *lifter) filled(paths instructions.SourcesAndDest, owner string, checked ...string) map[string]string {
 	if slices.ContainsFunc(checked, l.words.variables) {
 		return nil
 	}
-	for _, w := range append([]string{paths.DestPath}, paths.SourcePaths...) {
+	for _, w := range append([]string{paths.DestPath, owner}, paths.SourcePaths...) {
 		if l.words.variables(w) && strings.Trim(plainVariable.ReplaceAllString(w, ""), `"`) == "" {
 			return nil
 		}

@@ -47,6 +47,13 @@ type difference struct {
 // platforms can change anything, another value for each argument on another
 // platform, with a base image that is the same for all references.
 func (c *converter) probes() []probe {
+	if c.tried == nil {
+		c.tried = c.newProbes()
+	}
+	return c.tried
+}
+
+func (c *converter) newProbes() []probe {
 	list := []probe{{options: c.req.Options, platforms: c.req.Platforms}}
 	args := c.assumedArgs()
 	if len(args) == 0 && !strings.Contains(string(c.s.src.Data), "PLATFORM") {

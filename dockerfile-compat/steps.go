@@ -17,7 +17,7 @@ import (
 func (l *lifter) copy(c *instructions.CopyCommand, st *source) (*schema.Step, error) {
 	step := &schema.Step{Verb: schema.VerbCopy, Parents: c.Parents, Link: c.Link, Exclude: c.ExcludePatterns}
 	x := l.expansion()
-	x.given = l.filled(c.SourcesAndDest, c.Chmod)
+	x.given = l.filled(c.SourcesAndDest, c.Chown, c.Chmod)
 	x.look(c.Chown, c.Chmod)
 	if err := x.sources(step, c.SourcesAndDest); err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func (l *lifter) add(c *instructions.AddCommand) (*schema.Step, error) {
 	step := &schema.Step{Verb: schema.VerbAdd, Link: c.Link, Exclude: c.ExcludePatterns, Unpack: c.Unpack}
 	step.KeepGitDir = c.KeepGitDir != nil && *c.KeepGitDir
 	x := l.expansion()
-	x.given = l.filled(c.SourcesAndDest, c.Chmod, c.Checksum)
+	x.given = l.filled(c.SourcesAndDest, c.Chown, c.Chmod, c.Checksum)
 	x.look(c.Chown, c.Chmod, c.Checksum)
 	if err := x.sources(step, c.SourcesAndDest); err != nil {
 		return nil, err

@@ -115,7 +115,8 @@ func newTree(ctx context.Context, req TreeRequest) (*tree, error) {
 	labels := map[string]bool{}
 	var errs []error
 	for _, file := range files {
-		name := memberName(file, labels)
+		plain := filepath.Join(filepath.Dir(file), "Dockerfile")
+		name := memberName(file, slices.Contains(files, plain), labels)
 		labels[name] = true
 		r := Request{
 			Filename: filepath.Join(given, file), Dir: filepath.Join(req.Dir, filepath.Dir(file)), Context: filepath.Join(req.Dir, filepath.Dir(file)),
@@ -170,14 +171,18 @@ func findDockerfiles(dir string) ([]string, error) {
 }
 
 // memberName is the label of a Dockerfile's image: the name of its directory,
-// or what its own name says besides.
-func memberName(file string, taken map[string]bool) string {
+// or what its own name says besides. A variant of the Dockerfile beside it has
+// both.
+func memberName(file string, variant bool, taken map[string]bool) string {
 	base := filepath.Base(file)
 	special := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(base, "Dockerfile"), "."), ".Dockerfile")
 	dir := filepath.Dir(file)
 	candidates := []string{imageName(filepath.Base(dir)), imageName(strings.ReplaceAll(filepath.ToSlash(dir), "/", "-"))}
 	if special != "" {
 		candidates = []string{imageName(special), imageName(filepath.Base(dir) + "-" + special)}
+		if variant && dir != "." {
+			candidates = candidates[1:]
+		}
 	}
 	for _, name := range candidates {
 		if !taken[name] {
@@ -410,25 +415,49 @@ func (t *tree) result(ctx context.Context) (*TreeConversion, error) {
 // link replaces the names of images of the tree by references.
 func (t *tree) link(m *member) {
 	m.references = nil
+	refer := func(ref string) *schema.Image {
+		other, ok := t.find(ref)
+		if !ok || other == m {
+			return nil
+		}
+		if !slices.Contains(m.references, ref) {
+			m.references = append(m.references, ref)
+		}
+		return other.images[len(other.images)-1]
+	}
 	replace := func(from *schema.From) {
 		if from == nil || from.Ref == "" {
 			return
 		}
-		if other, ok := t.find(from.Ref); ok && other != m {
-			if !slices.Contains(m.references, from.Ref) {
-				m.references = append(m.references, from.Ref)
-			}
-			from.Ref, from.Image = "", other.images[len(other.images)-1]
+		if img := refer(from.Ref); img != nil {
+			from.Ref, from.Image = "", img
 		}
 	}
-	for _, img := range m.images {
+	for i, img := range m.images {
 		img.From.Each(replace)
+		m.linkArgument(m.file.stages[i], img.From, refer)
 		for _, step := range img.Steps {
 			replace(step.From)
 			for _, mount := range step.Mounts {
 				replace(mount.From)
 			}
 		}
+	}
+}
+
+// linkArgument makes a reference of what arguments name by default. With other
+// values for them it is an image of a registry, as in the Dockerfile.
+func (m *member) linkArgument(st *source, from *schema.From, refer func(string) *schema.Image) {
+	if from == nil || from.Ref == "" || !m.words.variables(st.BaseName) || m.params.dependsOnPlatform(st.BaseName) {
+		return
+	}
+	name, err := m.params.evaluate(st.BaseName)
+	if err != nil || name == from.Ref {
+		return
+	}
+	if img := refer(name); img != nil {
+		from.Switch = &schema.Switch{Word: from.Ref, Cases: []schema.Case{{Value: name, From: &schema.From{Image: img}}}, Default: &schema.From{Ref: from.Ref}}
+		from.Ref = ""
 	}
 }
 
