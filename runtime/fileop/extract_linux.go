@@ -196,7 +196,7 @@ func (x *extractor) mkdirAll(p string) (*rootfs.Dir, error) {
 		break
 	}
 	chown := !x.set.single && x.opt.Owners != OwnersCaller
-	return x.root.MkdirAllDir(p, rootfs.MkdirOptions{Mode: 0o755, Chown: chown})
+	return x.root.MkdirAllDir(p, rootfs.MkdirOptions{Mode: 0o755, Chown: chown, KeepSetgid: true})
 }
 
 // clear removes what an entry replaces; a directory is merged with one that is
@@ -284,6 +284,9 @@ func (x *extractor) link(dir *rootfs.Dir, name string, hdr *tar.Header, a *attrs
 		return err
 	}
 	a.mode = st.Mode&unix.S_IFMT | a.mode&0o7777
+	if a.mode&unix.S_IFMT == unix.S_IFLNK {
+		a.atime, a.mtime = nil, nil // as in BuildKit, the link keeps its own
+	}
 	if a.mode&unix.S_IFMT != unix.S_IFREG {
 		return x.set.entry(dir, name, a)
 	}

@@ -110,14 +110,14 @@ func (g *git) listRemote(ctx context.Context, ref string) (refs map[string]strin
 
 // pickRef chooses as git checkout does: the full name, a branch, a tag.
 func pickRef(refs map[string]string, ref string) Resolved {
+	tag := "refs/tags/" + strings.TrimPrefix(ref, "refs/tags/")
 	for _, name := range []string{
 		"refs/" + strings.TrimPrefix(ref, "refs/"),
 		"refs/heads/" + strings.TrimPrefix(ref, "refs/heads/"),
 	} {
-		if refs[name] != "" && !strings.HasPrefix(name, "refs/tags/") {
+		if refs[name] != "" && name != tag {
 			return Resolved{Commit: refs[name], Ref: name}
 		}
 	}
-	tag := "refs/tags/" + strings.TrimPrefix(ref, "refs/tags/")
 	return Resolved{Commit: refs[tag], Peeled: refs[tag+"^{}"], Ref: tag}
 }

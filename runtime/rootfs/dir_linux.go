@@ -163,12 +163,20 @@ func (d *Dir) makeDir(name string, o MkdirOptions) (*Dir, error) {
 
 // setAttributes sets the owner first: chown clears the setuid and setgid bits.
 func (d *Dir) setAttributes(o MkdirOptions) error {
+	mode := o.Mode & 0o7777
+	if o.KeepSetgid {
+		st, err := d.Stat()
+		if err != nil {
+			return err
+		}
+		mode |= st.Mode & unix.S_ISGID
+	}
 	if o.Chown {
 		if err := unix.Fchown(d.fd, o.UID, o.GID); err != nil {
 			return err
 		}
 	}
-	return unix.Fchmod(d.fd, o.Mode&0o7777)
+	return unix.Fchmod(d.fd, mode)
 }
 
 // Symlink makes a symlink to target, stored as it is.

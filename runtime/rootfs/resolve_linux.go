@@ -19,6 +19,8 @@ type MkdirOptions struct {
 	// Chown gives it to UID and GID.
 	Chown    bool
 	UID, GID int
+	// KeepSetgid leaves the bit that a directory inherits from its parent.
+	KeepSetgid bool
 	// Made is called for each directory that is made, parents first, with its
 	// handle (valid during the call) and its canonical path.
 	Made func(d *Dir, path string) error

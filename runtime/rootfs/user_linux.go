@@ -34,6 +34,7 @@ type User struct {
 // missing, or unreadable (a FIFO, a device, larger than 10 MB), as long as
 // nothing has to be looked up by name in them.
 func (r *Root) LookupUser(spec string) (User, error) {
+	spec = rootAsNumber(spec)
 	name, group, _ := strings.Cut(spec, ":")
 	passwd, err := r.userFile("/etc/passwd", name)
 	if err != nil {
@@ -66,6 +67,23 @@ func explainUser(spec string, err error) error {
 		return fmt.Errorf("user %q: users and groups have numbers from 0 to %d", spec, math.MaxInt32)
 	}
 	return fmt.Errorf("look up user %q: %w", spec, err)
+}
+
+// rootAsNumber writes root as 0 in a specification of both ids where nothing
+// else has to be looked up: BuildKit takes it for a number there.
+func rootAsNumber(spec string) string {
+	ids := strings.Split(spec, ":")
+	if len(ids) != 2 {
+		return spec
+	}
+	for i, id := range ids {
+		if id == "root" {
+			ids[i] = "0"
+		} else if _, err := strconv.ParseUint(id, 10, 32); err != nil {
+			return spec
+		}
+	}
+	return strings.Join(ids, ":")
 }
 
 // LookupUID returns the ids that /etc/passwd gives for a user name; ok is false
