@@ -283,3 +283,15 @@ func (g *generator) run() string {
 	return "RUN " + g.runFlags() + g.pick("x", "a && b", `["a", "b"]`, `["sh", "-c", "$A"]`, g.words(5), `echo "a b" '$A' `+g.word(), "a "+g.escape+"\n  b "+g.escape+"\n  c",
 		"a "+g.escape+"\n# comment\n  && b", "x; "+g.escape+"\n\n y", "printf '%s\\n' \"x\"", `a \\ b`, "[ -f x ] && y", `["a" "b"]`, "  spaces   kept  ", "\ttab", `echo \(x)`, `echo """`, `echo "#`)
 }
+
+// FuzzGenerated is TestGenerated with seeds that a fuzzer picks.
+func FuzzGenerated(f *testing.F) {
+	for seed := range uint64(20) {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		g := &generator{Rand: rand.New(rand.NewPCG(seed, 0))}
+		name := fmt.Sprintf("seed %d", seed)
+		convertWith(t, map[string]string{name: g.dockerfile()}, map[string]func(*Request){name: g.flagsOf()})
+	})
+}

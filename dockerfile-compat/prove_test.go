@@ -104,13 +104,12 @@ func FuzzConvert(f *testing.F) {
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, text []byte) {
 		req := Request{Filename: "Dockerfile", Text: text, Context: dir, Options: testOptions()}
-		if _, err := Compile(context.Background(), req); err != nil || len(text) == 0 {
+		_, refused := Compile(context.Background(), req)
+		_, err := Convert(context.Background(), ConvertRequest{Request: req, Name: "app"})
+		if refused != nil || len(text) == 0 || !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0 {
 			return
 		}
-		if !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0 {
-			return
-		}
-		if _, err := Convert(context.Background(), ConvertRequest{Request: req, Name: "app"}); err != nil {
+		if err != nil {
 			t.Errorf("%v\n%s", err, text)
 		}
 	})
