@@ -28,6 +28,9 @@ type Status struct {
 	// bytes.
 	User, System time.Duration
 	MaxRSS       int64
+	// Restored are directories that mount points were made in and removed
+	// from, and that are as they were, by their paths in the step.
+	Restored []string
 }
 
 // Process is a started command. Wait must be called.
@@ -158,6 +161,7 @@ func (p *Process) wait() (Status, error) {
 	}
 	if p.tree != nil {
 		errs = append(errs, p.tree.removeStubs())
+		s.Restored = p.tree.restored
 	}
 	if cancelled {
 		errs = []error{context.Cause(p.ctx), errors.Join(errs...)}

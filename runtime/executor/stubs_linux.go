@@ -94,7 +94,11 @@ func (t *tree) removeStubs() error {
 	var errs []error
 	for i := len(t.stubs) - 1; i >= 0; i-- {
 		s := &t.stubs[i]
-		errs = append(errs, s.remove(), s.dir.Close())
+		unchanged, err := s.remove()
+		if unchanged {
+			t.restored = append(t.restored, s.dir.Name())
+		}
+		errs = append(errs, err, s.dir.Close())
 	}
 	t.stubs = nil
 	return errors.Join(errs...)
@@ -108,22 +112,23 @@ func (t *tree) keepStubs(n int) {
 	t.stubs = t.stubs[:n]
 }
 
-func (s *stub) remove() error {
+// remove tells whether the stub's directory is then as it was.
+func (s *stub) remove() (unchanged bool, err error) {
 	dir := int(s.dir.Fd())
 	var now unix.Stat_t
-	err := unix.Fstatat(dir, s.name, &now, unix.AT_SYMLINK_NOFOLLOW)
+	err = unix.Fstatat(dir, s.name, &now, unix.AT_SYMLINK_NOFOLLOW)
 	if err == unix.ENOENT {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return s.failRemove(err)
+		return false, s.failRemove(err)
 	}
 	if !s.untouched(&now) {
-		return nil
+		return false, nil
 	}
 	current, err := modified(s.dir)
 	if err != nil {
-		return err
+		return false, err
 	}
 	flags := 0
 	if now.Mode&unix.S_IFMT == unix.S_IFDIR {
@@ -132,14 +137,15 @@ func (s *stub) remove() error {
 	switch err := unix.Unlinkat(dir, s.name, flags); err {
 	case nil:
 	case unix.ENOTEMPTY, unix.ENOENT:
-		return nil
+		return false, nil
 	default:
-		return s.failRemove(err)
+		return false, s.failRemove(err)
 	}
-	if current == s.after {
+	unchanged = current == s.after
+	if unchanged {
 		current = s.before
 	}
-	return s.restore(current)
+	return unchanged, s.restore(current)
 }
 
 // untouched tells whether the stub is what was made. A directory's time

@@ -24,6 +24,8 @@ import (
 type tree struct {
 	mounts map[string]planned // by canonical path; "/" is the root
 	stubs  []stub
+	// restored are the directories of stubs that were removed without a trace.
+	restored []string
 }
 
 // planned is a mount of the tree.

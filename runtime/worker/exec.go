@@ -212,6 +212,9 @@ func (r *execRun) execute(ctx context.Context) error {
 		return err
 	}
 	status, err := exec.Run(ctx, spec)
+	if r.root.active != nil {
+		r.root.active.restored = status.Restored
+	}
 	if err == nil && r.valid(status.ExitCode) {
 		return log.discard()
 	}

@@ -39,8 +39,11 @@ func newLayerID() string {
 type active struct {
 	w    *Worker
 	key  string
+	tree mount.Tree
 	file *os.File
 	root *rootfs.Root
+	// restored are directories that are as they were, see snapshot.Revert.
+	restored []string
 }
 
 // prepare makes an active on top of layers.
@@ -54,7 +57,7 @@ func (w *Worker) prepare(ctx context.Context, layers []string) (*active, error) 
 	if err != nil {
 		return nil, errors.Join(err, w.opt.Snapshots.Remove(ctx, key))
 	}
-	return &active{w: w, key: key, file: f, root: root}, nil
+	return &active{w: w, key: key, tree: t, file: f, root: root}, nil
 }
 
 // closeTree ends the mount; the files stay.
@@ -70,6 +73,9 @@ func (a *active) closeTree() error {
 // commit makes a layer of the active.
 func (a *active) commit(ctx context.Context) (string, error) {
 	if err := a.closeTree(); err != nil {
+		return "", errors.Join(err, a.drop())
+	}
+	if err := snapshot.Revert(a.tree, a.restored); err != nil {
 		return "", errors.Join(err, a.drop())
 	}
 	id := newLayerID()
