@@ -10,6 +10,7 @@ import (
 func TestConformance(t *testing.T) {
 	l := newLab(t)
 	t.Run("build", func(t *testing.T) { each(t, "testdata/build", 150, l.compare) })
+	t.Run("fleet", l.fleet)
 	t.Run("refuse", func(t *testing.T) { each(t, "testdata/refuse", 60, l.refuse) })
 }
 
@@ -60,13 +61,21 @@ func (l *lab) compareOnce(t *testing.T, c *testCase) {
 	if theirs.code != 0 {
 		t.Fatalf("buildkitd does not build the case:\n%s", theirs.stderr)
 	}
-	ours := l.runStrata(t, c)
-	if ours.code != 0 {
-		t.Fatalf("Strata does not build what buildkitd builds (exit code %d):\n%s", ours.code, ours.stderr)
-	}
 	want, err := images(theirs.archive)
 	if err != nil {
 		t.Fatal(err)
+	}
+	l.mustEqual(t, c, want, l.runStrata(t, c))
+	if !t.Failed() {
+		l.mustEqual(t, c, want, l.runStrata(t, c, "--engine", "buildkit", "--addr", l.address))
+	}
+}
+
+// mustEqual compares what Strata built with what buildkitd did.
+func (l *lab) mustEqual(t *testing.T, c *testCase, want []picture, ours outcome) {
+	t.Helper()
+	if ours.code != 0 {
+		t.Fatalf("Strata does not build what buildkitd builds (exit code %d):\n%s", ours.code, ours.stderr)
 	}
 	got, err := images(ours.archive)
 	if err != nil {

@@ -51,13 +51,14 @@ func (c *testCase) environment() []string {
 }
 
 // runStrata builds a case with the command line that a user would type.
-func (l *lab) runStrata(t *testing.T, c *testCase) outcome {
+func (l *lab) runStrata(t *testing.T, c *testCase, engine ...string) outcome {
 	t.Helper()
 	archive := filepath.Join(c.dir, "strata.tar")
 	// The user's umask is none of an image's concern.
 	shell := []string{"-c", `umask 077; exec "$@"`, "sh", l.strata}
 	args := append(shell, "--root", l.root, "build", "--progress", "quiet", "-o", output(archive))
-	cmd := exec.Command("sh", append(append(args, c.args...), ".")...)
+	args = append(append(args, engine...), c.args...)
+	cmd := exec.Command("sh", append(args, ".")...)
 	cmd.Dir, cmd.Env = c.context(), c.environment()
 	return execute(t, cmd, archive)
 }

@@ -24,6 +24,7 @@ import (
 // buildOptions are the flags of `strata build`.
 type buildOptions struct {
 	inputOptions
+	engineOptions
 
 	tags         []string
 	outputs      []string
@@ -65,6 +66,7 @@ func (a *app) buildCommand() *cobra.Command {
 	f := cmd.Flags()
 	o.inputOptions.register(f)
 	o.registerSteps(f)
+	o.engineOptions.register(f)
 	f.StringArrayVarP(&o.tags, "tag", "t", nil, "name of the image, as name[:tag] (several allowed)")
 	f.StringArrayVarP(&o.outputs, "output", "o", nil, "where the result goes: type=oci|docker|tar|local|image|registry|cacheonly[,dest=PATH]…")
 	f.BoolVar(&o.push, "push", false, "push the image to its registry")
@@ -115,6 +117,11 @@ func (a *app) build(ctx context.Context, o *buildOptions) error {
 	if err := annotate(o.annotations, outputs); err != nil {
 		return err
 	}
+	if err := o.engineOptions.check(); err != nil {
+		return err
+	}
+	// A daemon has none of the images of this machine's store.
+	o.pull = o.pull || o.engine == engineBuildKit
 	show, err := a.newDisplay(o.progressMode())
 	if err != nil {
 		return err
@@ -141,9 +148,14 @@ func (a *app) build(ctx context.Context, o *buildOptions) error {
 
 // runBuild builds with progress, and reports.
 func (a *app) runBuild(ctx context.Context, e *engine.Engine, o *buildOptions, req engine.Request, show *display, started time.Time) error {
+	build, end, err := a.builder(ctx, e, &o.engineOptions)
+	if err != nil {
+		return err
+	}
 	req.Status = make(chan *client.SolveStatus, 64)
 	show.start(req.Status)
-	res, err := e.Build(ctx, req)
+	res, err := build(ctx, req)
+	err = errors.Join(err, end())
 	shown := show.wait(err == nil)
 	if err != nil {
 		return buildError(err, shown)

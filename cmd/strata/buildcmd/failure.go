@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	dockerfilecompat "github.com/strata-build/strata/dockerfile-compat"
+	"github.com/strata-build/strata/runtime/fleet"
 	"github.com/strata-build/strata/runtime/worker"
 	"github.com/strata-build/strata/solver"
 )
@@ -15,14 +16,20 @@ import (
 // shown the output of the failed step already.
 type stepsError struct {
 	err   error
-	steps []*solver.VertexError
+	steps []failedStep
 	shown bool
+}
+
+// failedStep is a step that failed, here or at a daemon.
+type failedStep struct {
+	where *solver.Location // nil where that is not known
+	err   error
 }
 
 // buildError is the error of a build for the person who reads it: of the steps
 // that failed, if any did.
 func buildError(err error, shown bool) error {
-	if steps := vertexErrors(err); len(steps) > 0 {
+	if steps := failedSteps(err); len(steps) > 0 {
 		return &stepsError{err, steps, shown}
 	}
 	return err
@@ -37,45 +44,46 @@ func (e *stepsError) Unwrap() error { return e.err }
 // Render tells of each step that failed.
 func (e *stepsError) Render() string {
 	var b strings.Builder
-	for _, v := range e.steps {
-		describeFailure(&b, v, e.shown)
+	for _, step := range e.steps {
+		describeFailure(&b, step, e.shown)
 	}
 	return b.String()
 }
 
-// vertexErrors collects the failures of vertices in a tree of errors.
-func vertexErrors(err error) []*solver.VertexError {
+// failedSteps collects the failures of steps in a tree of errors.
+func failedSteps(err error) []failedStep {
 	switch e := err.(type) { //nolint:errorlint // it walks the tree itself
 	case nil:
 		return nil
 	case *solver.VertexError:
-		return []*solver.VertexError{e}
+		return []failedStep{{e.Vertex.Location(), e.Err}}
+	case *fleet.StepError:
+		return []failedStep{{e.Location, e.Err}}
 	case interface{ Unwrap() []error }:
-		var all []*solver.VertexError
+		var all []failedStep
 		for _, inner := range e.Unwrap() {
-			all = append(all, vertexErrors(inner)...)
+			all = append(all, failedSteps(inner)...)
 		}
 		return all
 	default:
-		return vertexErrors(errors.Unwrap(err))
+		return failedSteps(errors.Unwrap(err))
 	}
 }
 
 // describeFailure tells where a failed step stands in the user's file, what it
 // ran, the end of what it said, how it ended and where all of it is.
-func describeFailure(w io.Writer, v *solver.VertexError, shown bool) {
-	where := "strata"
-	loc := v.Vertex.Location()
+func describeFailure(w io.Writer, failed failedStep, shown bool) {
+	place, loc := "strata", failed.where
 	if loc != nil && len(loc.Ranges) > 0 {
-		where = fmt.Sprintf("%s:%d", loc.Filename, loc.Ranges[0].Start.Line)
+		place = fmt.Sprintf("%s:%d", loc.Filename, loc.Ranges[0].Start.Line)
 		if c := loc.Ranges[0].Start.Character; c > 0 {
-			where += fmt.Sprintf(":%d", c)
+			place += fmt.Sprintf(":%d", c)
 		}
 	}
-	fmt.Fprintf(w, "%s: %s\n", where, v.Err)
-	writeSource(w, loc, v.Err)
+	fmt.Fprintf(w, "%s: %s\n", place, failed.err)
+	writeSource(w, loc, failed.err)
 	var step *worker.StepError
-	if errors.As(v.Err, &step) {
+	if errors.As(failed.err, &step) {
 		fmt.Fprintf(w, "  command: %s\n", strings.Join(step.Args, " "))
 		if !shown && len(step.Tail) > 0 {
 			fmt.Fprintf(w, "  its last lines:\n")
