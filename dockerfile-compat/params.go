@@ -167,7 +167,7 @@ func (p *params) addLocals(f *dockerfile) {
 	}
 	for _, name := range order {
 		values := slices.Collect(maps.Keys(defaults[name]))
-		if len(values) != 1 || values[0] == noValue || p.declared[name] || p.blank[name] || p.builtin[name] || !canBeField(name) {
+		if len(values) != 1 || values[0] == noValue || p.declared[name] || p.blank[name] || p.builtin[name] || frontEndArg(name) || !canBeField(name) {
 			continue
 		}
 		p.value[name] = values[0]
@@ -296,8 +296,8 @@ func (p *params) variable(name, modifier, text, whole string) (string, error) {
 // quoted is a word with quotes, or with a form that only the lexer of
 // Dockerfiles has. It is what it is here where no argument counts for it.
 func (p *params) quoted(word string) (string, error) {
-	if inner := strings.Trim(word, `"`); !strings.ContainsAny(inner, "'\"\\`") && len(inner) == len(word)-2 {
-		return p.expand(inner)
+	if n := strings.Count(word, `"`); n > 0 && n%2 == 0 && !strings.ContainsAny(word, "'\\`") {
+		return p.expand(strings.ReplaceAll(word, `"`, ""))
 	}
 	res, err := shell.NewLex(p.lexer.escape).ProcessWordWithMatches(word, p.globals)
 	if err != nil {

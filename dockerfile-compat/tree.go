@@ -294,11 +294,15 @@ func (t *tree) infer(ctx context.Context, ref string) (*member, bool) {
 func (t *tree) checkCycles() error {
 	const visiting, done = 1, 2
 	state := map[*member]int{}
+	var around []string
 	var visit func(*member) error
 	visit = func(m *member) error {
+		around = append(around, m.path)
+		defer func() { around = around[:len(around)-1] }()
 		switch state[m] {
 		case visiting:
-			return fmt.Errorf("the image of %s is built from itself", m.path)
+			return fmt.Errorf("the image of %s is built from itself: %s; say with --image NAME=DIR what builds a name",
+				m.path, strings.Join(around[slices.Index(around, m.path):], " needs "))
 		case done:
 			return nil
 		}

@@ -81,7 +81,10 @@ func Print(doc *Document) ([]byte, error) {
 		b.WriteString("\n")
 	}
 	fmt.Fprintf(&b, "package %s\n\nimport %s %q\n\n", p.pkg, p.schema, ImportPath)
-	for _, param := range doc.Params {
+	for i, param := range doc.Params {
+		if i > 0 && param.Comment != "" {
+			b.WriteString("\n")
+		}
 		b.WriteString(p.param(param))
 	}
 	for _, img := range p.images {
