@@ -51,8 +51,7 @@ func (t Tree) openDir() (*os.File, error) {
 // lower, and a single lower without an upper. (A bind mount of that single
 // layer is no substitute: it would show whiteouts as devices.)
 func (t Tree) lowers() ([]string, error) {
-	lower := slices.Clone(t.Lower)
-	slices.Reverse(lower)
+	lower := topmost(t.Lower)
 	if (t.Upper == "") != (t.Work == "") {
 		return nil, errors.New("mount tree: an upper and a work directory go together")
 	}
@@ -70,6 +69,21 @@ func (t Tree) lowers() ([]string, error) {
 		return nil, fmt.Errorf("mount tree: %d layers are too few, an overlay needs %d", len(lower), need)
 	}
 	return append(lower, t.Empty), nil
+}
+
+// topmost returns layers top first, each once: overlayfs refuses a directory
+// that it has already, and images do have a layer twice. The upper one of two
+// hides all that the lower one has, and hides below it.
+func topmost(layers []string) []string {
+	var lower []string
+	seen := map[string]bool{}
+	for _, dir := range slices.Backward(layers) {
+		if !seen[dir] {
+			seen[dir] = true
+			lower = append(lower, dir)
+		}
+	}
+	return lower
 }
 
 // option is one overlayfs option; a bare one is a flag.
