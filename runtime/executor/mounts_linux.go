@@ -87,6 +87,7 @@ func (s *step) mountsBelow(dir string) bool {
 // attachRoot attaches the root, so that mounts can be attached in it.
 func (s *step) attachRoot() {
 	s.tree.mounts = map[string]planned{"/": {file: s.spec.Root}}
+	s.tree.keepInMounts = s.spec.KeepSystemDirs
 	s.Do(program.Call{
 		What: "attach the root file system", Number: unix.SYS_MOVE_MOUNT,
 		Args: program.Args{

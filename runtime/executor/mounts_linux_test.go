@@ -150,8 +150,10 @@ func TestStubs(t *testing.T) {
 		"file":            {"/home/a/f", "true", nil},
 		"written through": {"/home/a/b", "echo > /home/a/b/new", nil},
 		"neighbour":       {"/home/a/b", "echo > /home/a/new", []string{"/a", "/a/new"}},
-		"mode":            {"/home/a/b", "chmod 700 /home/a", []string{"/a"}},
-		"moved":           {"/home/a/b", "mv /home/a /home/c", []string{"/c"}},
+		"mode":            {"/home/a/b", "chmod 700 /home/a", nil},
+		"moved":           {"/home/a/b", "mv /home/a /home/c", []string{"/c", "/c/b"}},
+		"made again":      {"/home/a/b", "mv /home/a /tmp/c; mkdir -p /home/a; echo -n >/home/a/b", nil},
+		"filled":          {"/home/a/b", "mv /home/a /tmp/c; mkdir -p /home/a; echo >/home/a/b", []string{"/a", "/a/b"}},
 		"existing":        {"/home", "true", nil},
 	} {
 		top := layer(t, map[string]string{"home/": ""})
@@ -178,7 +180,7 @@ func TestStubs(t *testing.T) {
 		}
 		// What was changed only by us has its time back.
 		st, err := os.Stat(filepath.Join(im.upper, "home"))
-		if c.left == nil && err == nil && !st.ModTime().Equal(past) {
+		if c.left == nil && !strings.HasPrefix(c.script, "mv ") && err == nil && !st.ModTime().Equal(past) {
 			t.Errorf("%s: the parent's time is %v", name, st.ModTime())
 		}
 	}
@@ -219,11 +221,6 @@ func TestStubReplacedBySymlink(t *testing.T) {
 		}, script)
 		if _, err := os.Stat(filepath.Join(outside, "b", "c")); err != nil {
 			t.Fatalf("%s: %v", name, err)
-		}
-		for _, p := range written(t, im) {
-			if strings.HasSuffix(p, "/c") {
-				t.Errorf("%s: the mount point is left at %s", name, p)
-			}
 		}
 	}
 }

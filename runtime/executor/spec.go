@@ -60,8 +60,9 @@ type Spec struct {
 	// which suits one that sees the machine's /sys/fs/cgroup.
 	HostCgroupNames bool
 	// KeepSystemDirs leaves /dev, /proc and /sys in the root where they had to
-	// be made, unless a mount of the spec is below them. runc leaves them, and
-	// so the layers of BuildKit's steps have them.
+	// be made, unless a mount of the spec is below them, and mount points in
+	// other mounts than the root. runc leaves them, and so BuildKit's layers
+	// and cache mounts have them.
 	KeepSystemDirs bool
 	// Init runs the command below a first process that reaps orphans and
 	// passes on signals (docker's --init). The program must call InitMain.

@@ -4,25 +4,30 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
+	"strings"
 
+	"github.com/strata-build/strata/runtime/rootfs"
 	"golang.org/x/sys/unix"
 )
 
 // stub is a mount point that the image did not have. It was made for the step
-// and is removed after it, unless it has become something else: the layer must
-// not show what was mounted.
+// and is removed after it: the layer must not show what was mounted. As in
+// BuildKit, what counts is the path. What stands there goes if it is empty,
+// even if the step has put it there; what the step has moved away stays.
 //
 // Whatever the step did to the paths (CVE-2024-23652: it replaces a stub, or a
-// directory above it, by a symlink to a directory of the host), removing goes
-// by the descriptor of the directory that the stub was made in, takes one
-// name, follows nothing, and compares the inode first.
+// directory above it, by a symlink to a directory of the host), they are
+// resolved inside of the mount that the stub was made in.
 type stub struct {
-	dir  *os.File
-	name string
-	made unix.Stat_t
-	// before and after are the directory's times around the making: if the
-	// step has not changed the directory, it gets its old time back.
-	before, after unix.Timespec
+	root *rootfs.Root
+	path string // in root
+	// dir is the path of its directory, as the step sees it.
+	dir string
+	// parent is the directory that it was made in, and before the time of that
+	// until then: if the step has not changed the directory, it gets it back.
+	parent unix.Stat_t
+	before unix.Timespec
 }
 
 // create makes name in the directory here.
@@ -31,62 +36,60 @@ func (w *walk) create(here *node, name string) error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: here.path, Err: err}
 	}
-	s := stub{dir: os.NewFile(uintptr(dirFD), here.path), name: name}
+	dir := os.NewFile(uintptr(dirFD), here.path)
+	defer dir.Close()
 	kind := uint32(unix.S_IFDIR)
 	if len(w.pending) == 0 {
 		kind = w.missing
 	}
-	if err := s.make(kind); err != nil {
-		return errors.Join(err, s.dir.Close())
+	s := stub{path: path.Join("/", strings.TrimPrefix(here.path, here.mount), name), dir: here.path}
+	if err := s.make(dir, name, kind); err != nil {
+		return err
+	}
+	if w.tree.keepInMounts && here.mount != "/" {
+		return nil
+	}
+	if s.root, err = rootfs.Open(w.tree.mounts[here.mount].file); err != nil {
+		return fmt.Errorf("create mount point %q in %s: %w", name, here.path, err)
 	}
 	w.tree.stubs = append(w.tree.stubs, s)
 	return nil
 }
 
-func (s *stub) make(kind uint32) error {
-	dir := int(s.dir.Fd())
-	var err error
-	if s.before, err = modified(s.dir); err != nil {
-		return err
+func (s *stub) make(dir *os.File, name string, kind uint32) error {
+	fail := func(err error) error {
+		return fmt.Errorf("create mount point %q in %s: %w", name, dir.Name(), err)
 	}
+	at := int(dir.Fd())
+	var st unix.Stat_t
+	if err := unix.Fstat(at, &st); err != nil {
+		return fail(err)
+	}
+	s.before = st.Mtim
 	// Opened once and never looked up again, so that the mode is set on what
 	// was made here.
-	var fd int
-	mode := uint32(0o644)
+	const mode = 0o755 // of files too, as runc makes them: one that is moved stays
+	fd, err := -1, error(nil)
 	if kind == unix.S_IFDIR {
-		mode = 0o755
-		if err := unix.Mkdirat(dir, s.name, mode); err != nil {
-			return s.fail(err)
+		if err := unix.Mkdirat(at, name, mode); err != nil {
+			return fail(err)
 		}
-		fd, err = unix.Openat(dir, s.name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		fd, err = unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	} else {
-		fd, err = unix.Openat(dir, s.name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
+		fd, err = unix.Openat(at, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
 	}
 	if err != nil {
-		return s.fail(err)
+		return fail(err)
 	}
 	defer func() { _ = unix.Close(fd) }()
 	// The umask of this process is not the step's concern.
 	if err := unix.Fchmod(fd, mode); err != nil {
-		return s.fail(err)
+		return fail(err)
 	}
-	if err := unix.Fstat(fd, &s.made); err != nil {
-		return s.fail(err)
+	if err := unix.Fstat(at, &s.parent); err != nil {
+		return fail(err)
 	}
-	s.after, err = modified(s.dir)
-	return err
-}
-
-func (s *stub) fail(err error) error {
-	return fmt.Errorf("create mount point %q in %s: %w", s.name, s.dir.Name(), err)
-}
-
-func modified(dir *os.File) (unix.Timespec, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
-		return unix.Timespec{}, &os.PathError{Op: "stat", Path: dir.Name(), Err: err}
-	}
-	return st.Mtim, nil
+	return nil
 }
 
 // removeStubs removes the mount points that were made, the last one first.
@@ -96,9 +99,9 @@ func (t *tree) removeStubs() error {
 		s := &t.stubs[i]
 		unchanged, err := s.remove()
 		if unchanged {
-			t.restored = append(t.restored, s.dir.Name())
+			t.restored = append(t.restored, s.dir)
 		}
-		errs = append(errs, err, s.dir.Close())
+		errs = append(errs, err, s.root.Close())
 	}
 	t.stubs = nil
 	return errors.Join(errs...)
@@ -107,68 +110,62 @@ func (t *tree) removeStubs() error {
 // keepStubs leaves those where they are that were made after the first n.
 func (t *tree) keepStubs(n int) {
 	for _, s := range t.stubs[n:] {
-		_ = s.dir.Close()
+		_ = s.root.Close()
 	}
 	t.stubs = t.stubs[:n]
 }
 
 // remove tells whether the stub's directory is then as it was.
 func (s *stub) remove() (unchanged bool, err error) {
-	dir := int(s.dir.Fd())
-	var now unix.Stat_t
-	err = unix.Fstatat(dir, s.name, &now, unix.AT_SYMLINK_NOFOLLOW)
-	if err == unix.ENOENT {
-		return false, nil
+	p, err := s.root.Resolve(s.path)
+	if err != nil || p == "/" {
+		return false, nil // there is nothing any more, or nothing that can be removed
 	}
+	dir, name, err := s.root.OpenParent(p)
 	if err != nil {
-		return false, s.failRemove(err)
+		return false, s.fail(err)
 	}
-	if !s.untouched(&now) {
-		return false, nil
-	}
-	current, err := modified(s.dir)
+	defer dir.Close()
+	parent, err := dir.Stat()
 	if err != nil {
+		return false, s.fail(err)
+	}
+	gone, err := s.unlink(dir, name)
+	if !gone || err != nil {
 		return false, err
 	}
-	flags := 0
-	if now.Mode&unix.S_IFMT == unix.S_IFDIR {
-		flags = unix.AT_REMOVEDIR
+	unchanged = parent.Dev == s.parent.Dev && parent.Ino == s.parent.Ino && parent.Mtim == s.parent.Mtim
+	if unchanged {
+		parent.Mtim = s.before
 	}
-	switch err := unix.Unlinkat(dir, s.name, flags); err {
+	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, parent.Mtim}
+	if err := unix.UtimesNanoAt(dir.FD(), ".", times, 0); err != nil {
+		return false, fmt.Errorf("restore the time of the directory of mount point %q: %w", s.path, err)
+	}
+	return unchanged, nil
+}
+
+// unlink removes what is empty.
+func (s *stub) unlink(dir *rootfs.Dir, name string) (gone bool, err error) {
+	now, err := dir.Lstat(name)
+	if err != nil {
+		return false, s.fail(err)
+	}
+	flags := 0
+	switch {
+	case now.Mode&unix.S_IFMT == unix.S_IFDIR:
+		flags = unix.AT_REMOVEDIR
+	case now.Size != 0:
+		return false, nil
+	}
+	switch err := unix.Unlinkat(dir.FD(), name, flags); err {
 	case nil:
+		return true, nil
 	case unix.ENOTEMPTY, unix.ENOENT:
 		return false, nil
 	default:
-		return false, s.failRemove(err)
+		return false, s.fail(err)
 	}
-	unchanged = current == s.after
-	if unchanged {
-		current = s.before
-	}
-	return unchanged, s.restore(current)
 }
 
-// untouched tells whether the stub is what was made. A directory's time
-// changes when a stub in it is removed, so only its attributes count; that it
-// is empty is for the kernel to say.
-func (s *stub) untouched(now *unix.Stat_t) bool {
-	same := now.Dev == s.made.Dev && now.Ino == s.made.Ino && now.Mode == s.made.Mode &&
-		now.Uid == s.made.Uid && now.Gid == s.made.Gid
-	if now.Mode&unix.S_IFMT == unix.S_IFDIR {
-		return same
-	}
-	return same && now.Size == 0 && now.Mtim == s.made.Mtim && now.Nlink == 1
-}
-
-// restore gives the directory its time back.
-func (s *stub) restore(mtime unix.Timespec) error {
-	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, mtime}
-	if err := unix.UtimesNanoAt(int(s.dir.Fd()), ".", times, 0); err != nil {
-		return fmt.Errorf("restore the time of %s: %w", s.dir.Name(), err)
-	}
-	return nil
-}
-
-func (s *stub) failRemove(err error) error {
-	return fmt.Errorf("remove mount point %q from %s: %w", s.name, s.dir.Name(), err)
-}
+func (s *stub) fail(err error) error { return fmt.Errorf("remove mount point %q: %w", s.path, err) }

@@ -26,6 +26,8 @@ type tree struct {
 	stubs  []stub
 	// restored are the directories of stubs that were removed without a trace.
 	restored []string
+	// keepInMounts leaves what is made in another mount than the root there.
+	keepInMounts bool
 }
 
 // planned is a mount of the tree.
@@ -52,6 +54,7 @@ const maxSymlinks = 40 // the kernel's own limit
 type node struct {
 	fd    int
 	path  string
+	mount string // the path of the mount that it is in
 	owned bool
 }
 
@@ -78,7 +81,7 @@ func (t *tree) find(target string, missing uint32, follow bool) (point, error) {
 		return point{}, w.refuse(errors.New("it is not an absolute path"))
 	}
 	w.pending = split(target)
-	w.stack = []node{{fd: int(t.mounts["/"].file.Fd()), path: "/"}}
+	w.stack = []node{{fd: int(t.mounts["/"].file.Fd()), path: "/", mount: "/"}}
 	for len(w.pending) > 0 {
 		p, inner, err := w.step()
 		if err != nil {
@@ -138,7 +141,7 @@ func (w *walk) step() (point, bool, error) {
 		if m.file == nil {
 			return w.inner(next, m)
 		}
-		w.stack = append(w.stack, node{fd: int(m.file.Fd()), path: next})
+		w.stack = append(w.stack, node{fd: int(m.file.Fd()), path: next, mount: next})
 		return point{}, false, nil
 	}
 	return point{}, false, w.open(here, name, next)
@@ -168,7 +171,7 @@ func (w *walk) inner(at string, m planned) (point, bool, error) {
 			at, m, rest = deeper, d, w.pending[i+1:]
 			if d.file != nil {
 				w.pending = rest
-				w.stack = append(w.stack, node{fd: int(d.file.Fd()), path: at})
+				w.stack = append(w.stack, node{fd: int(d.file.Fd()), path: at, mount: at})
 				return point{}, false, nil
 			}
 		}
@@ -196,7 +199,7 @@ func (w *walk) open(here *node, name, next string) error {
 		return &os.PathError{Op: "stat", Path: next, Err: err}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
-		w.stack = append(w.stack, node{fd: fd, path: next, owned: true})
+		w.stack = append(w.stack, node{fd: fd, path: next, mount: here.mount, owned: true})
 		return nil
 	}
 	defer func() { _ = unix.Close(fd) }()

@@ -17,6 +17,7 @@ import (
 	"github.com/moby/buildkit/util/system"
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/strata-build/strata/internal/undo"
@@ -293,12 +294,7 @@ func (r *execRun) spec(ctx context.Context) (*executor.Spec, error) {
 	if err := r.connect(ctx, spec); err != nil {
 		return nil, err
 	}
-	for _, m := range r.mounts {
-		spec.Mounts = append(spec.Mounts, executor.Mount{
-			Target: path.Join("/", r.absolute(m.m.Dest)), Source: m.file, ReadOnly: m.readonly,
-			CoveredMode: m.m.MountType == pb.MountType_TMPFS,
-		})
-	}
+	spec.Mounts = lastAtEach(append(spec.Mounts, r.attached()...))
 	if spec.Env, err = r.environment(ctx, user.Home); err != nil {
 		return nil, err
 	}
@@ -307,6 +303,37 @@ func (r *execRun) spec(ctx context.Context) (*executor.Spec, error) {
 	}
 	return spec, r.limit(ctx, spec)
 }
+
+// attached are the op's mounts as the process gets them.
+func (r *execRun) attached() []executor.Mount {
+	var mounts []executor.Mount
+	for _, m := range r.mounts {
+		mounts = append(mounts, executor.Mount{
+			Target: r.target(m), Source: m.file, ReadOnly: m.readonly,
+			CoveredMode: m.m.MountType == pb.MountType_TMPFS,
+		})
+	}
+	return mounts
+}
+
+// lastAtEach leaves only the last of several mounts at one path, as BuildKit
+// does.
+func lastAtEach(mounts []executor.Mount) []executor.Mount {
+	var left []executor.Mount
+	at := map[string]int{}
+	for _, m := range mounts {
+		if i, ok := at[m.Target]; ok {
+			left[i] = m
+			continue
+		}
+		at[m.Target] = len(left)
+		left = append(left, m)
+	}
+	return left
+}
+
+// target is where a mount is attached.
+func (r *execRun) target(m *mounted) string { return path.Join("/", r.absolute(m.m.Dest)) }
 
 // absolute resolves a mount's destination as BuildKit does: relative to the
 // working directory.
@@ -330,13 +357,41 @@ func (r *execRun) userAndCwd() (rootfs.User, string, error) {
 		return rootfs.User{}, "", err
 	}
 	cwd := path.Join("/", r.op.Meta.Cwd)
-	if r.root.readonly {
-		return user, cwd, nil
+	if !r.root.readonly {
+		err = root.MkdirAll(cwd, rootfs.MkdirOptions{
+			Mode: 0o755, Chown: true, UID: int(user.UID), GID: int(user.GID), KeepSetgid: true,
+		})
 	}
-	if err := root.MkdirAll(cwd, rootfs.MkdirOptions{Mode: 0o755}); err != nil {
+	if err == nil {
+		err = r.cwdInMount(cwd)
+	}
+	if err != nil {
 		return rootfs.User{}, "", fmt.Errorf("create working directory: %w", err)
 	}
 	return user, cwd, nil
+}
+
+// cwdInMount makes the working directory in the mount that hides it in the
+// root, as runc does in the end.
+func (r *execRun) cwdInMount(cwd string) error {
+	var in *mounted
+	rest := ""
+	for _, m := range r.mounts { // parents before children
+		if below, ok := strings.CutPrefix(cwd, r.target(m)+"/"); ok {
+			in, rest = m, below
+		}
+	}
+	if in == nil || in.readonly {
+		return nil
+	}
+	root, err := rootfs.Open(in.file)
+	if errors.Is(err, unix.ENOTDIR) {
+		return nil // a file, which the start of the process complains about
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(root.MkdirAll(rest, rootfs.MkdirOptions{Mode: 0o755, KeepSetgid: true}), root.Close())
 }
 
 // environment is the op's, the secrets', and what every process needs: runc
@@ -349,7 +404,7 @@ func (r *execRun) environment(ctx context.Context, home string) ([]string, error
 	for _, s := range r.op.Secretenv {
 		value, err := r.w.opt.Secrets.Secret(ctx, s.ID)
 		if errors.Is(err, ErrNoSecret) && s.Optional {
-			continue
+			value, err = nil, nil // the variable is there, and empty
 		}
 		if err != nil {
 			return nil, fmt.Errorf("secret %q for the variable %s: %w; give it with --secret id=%s", s.ID, s.Name, err, s.ID)
