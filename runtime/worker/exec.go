@@ -132,8 +132,8 @@ func (o *execOp) InputKey(ctx context.Context, i int, in solver.Result) (digest.
 
 // Run implements solver.Op.
 func (o *execOp) Run(ctx context.Context, in []solver.Result, p solver.Progress) (results []solver.Result, err error) {
-	if err := o.checkPlatform(); err != nil {
-		return nil, err
+	if o.platform.OS != "linux" {
+		return nil, fmt.Errorf("the step is for %s, and strata runs Linux steps only", platforms.FormatAll(o.platform))
 	}
 	run := &execRun{execOp: o, in: in, progress: p}
 	defer func() { err = errors.Join(err, run.undo.Close()) }()
@@ -146,19 +146,18 @@ func (o *execOp) Run(ctx context.Context, in []solver.Result, p solver.Progress)
 	return run.commit(ctx)
 }
 
-// checkPlatform says what is missing to run a foreign platform's programs.
-func (o *execOp) checkPlatform() error {
-	if o.platform.OS != "linux" {
-		return fmt.Errorf("the step is for %s, and strata runs Linux steps only", platforms.FormatAll(o.platform))
-	}
-	if platforms.Default().Match(o.platform) {
-		return nil
+// explain says what is missing where a foreign platform's program cannot be
+// started. It is tried first, as an image may hold other programs than its
+// platform says, and these run.
+func (o *execOp) explain(err error) error {
+	if platforms.Default().Match(o.platform) || !errors.Is(err, executor.ErrNotFound) && !errors.Is(err, executor.ErrNotExecutable) {
+		return err
 	}
 	emulator, ok := emulators[o.platform.Architecture]
 	if ok {
-		data, err := os.ReadFile(filepath.Join(o.w.opt.EmulatorDir, "qemu-"+emulator))
-		if err == nil && strings.HasPrefix(string(data), "enabled") {
-			return nil
+		data, readErr := os.ReadFile(filepath.Join(o.w.opt.EmulatorDir, "qemu-"+emulator))
+		if readErr == nil && strings.HasPrefix(string(data), "enabled") {
+			return err
 		}
 	}
 	return fmt.Errorf("the step is for %s, and this machine is linux/%s without an emulator for it: "+
@@ -225,7 +224,7 @@ func (r *execRun) execute(ctx context.Context) error {
 	if err != nil && ctx.Err() != nil {
 		return err
 	}
-	return &StepError{Args: r.op.Meta.Args, Status: status, Log: log.path(), Tail: log.tail(), Err: err}
+	return &StepError{Args: r.op.Meta.Args, Status: status, Log: log.path(), Tail: log.tail(), Err: r.explain(err)}
 }
 
 func (r *execRun) valid(code int) bool {
