@@ -57,6 +57,7 @@
 //	            Dockerfile cannot say.
 //	            Mounts come in this order: mounts, cache, tmpfs, secrets, ssh.
 //	copy, add   COPY and ADD; one instruction for each {source: destination}.
+//	            files are heredocs with these names beside the sources.
 //	file        COPY <<EOF path, one for each path: a mkfile on scratch, and a
 //	            copy of it. With `to`, one COPY of heredocs that have the
 //	            given names.
@@ -70,7 +71,8 @@
 // at that place: so quotes and backslashes count there, the command of run
 // stays for the shell, and the content of file is expanded without quotes.
 // `from` and `platform` of an image may have $TARGETARCH and the like, and
-// the arguments of the image, without asking.
+// the arguments of the image, without asking; a switch is decided by them, for
+// each platform, and only the case that is taken is compiled.
 //
 // # Where the equivalent Dockerfile says less
 //

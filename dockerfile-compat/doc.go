@@ -43,11 +43,22 @@
 // argument has to be given both ways, as an argument and as a tag, to mean
 // what it does to the Dockerfile.
 //
+// Where all that an instruction expands are such arguments, the CUE
+// interpolates the fields instead: "/src/\(VERSION)". A FROM that names a stage
+// by arguments is stages["base-\(VARIANT)"] for one parameter, and a switch
+// between stages for what the platform decides, or what may be an image as
+// well (see pick and choice).
+//
+// Comments stand where they stood: above a stage or an instruction, between the
+// lines of a command, at a variable of ENV, below the last instruction of a
+// stage. The text has the format of `strata fmt`.
+//
 // Instructions at the beginning and at the end of a stage become fields of the
 // image where they are in the order in which those apply; all others are
 // steps, since the history of the image tells the order.
 //
 // ConvertTree does the same for all Dockerfiles below a directory. Each is
 // proven by itself, with the configs of the images of the tree as a registry
-// would give them. Then references take the place of names.
+// would give them. Then references take the place of names, also of those that
+// arguments have by default.
 package dockerfilecompat
