@@ -65,14 +65,18 @@ func sourceError(filename string, data []byte, err error) error {
 	return e
 }
 
-// shownFirst is the place that an error of BuildKit's carries. Of several, as
-// where stages go in a circle, it shows the last one first.
+// shownFirst is the place that an error of BuildKit's carries. Where stages go
+// in a circle, there are several, and it shows the last one first. Others have
+// more than one only where the failure has cancelled what went on beside.
 func shownFirst(err error) []parser.Range {
 	var at *parser.LocationError
 	if !errors.As(err, &at) || len(at.Locations) == 0 {
 		return nil
 	}
-	return at.Locations[len(at.Locations)-1]
+	if strings.HasPrefix(at.Error(), "circular dependency") {
+		return at.Locations[len(at.Locations)-1]
+	}
+	return at.Locations[0]
 }
 
 // placeOf is the first line of what BuildKit's parser gives a range for each
