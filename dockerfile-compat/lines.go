@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/strata-build/strata/schema"
@@ -35,14 +36,7 @@ func (l *lifter) breakLines(in instruction, command string) (text, above string)
 // printable reports whether a text can stand in a string without escapes
 // other than the backslash.
 func printable(text string) bool {
-	return !strings.ContainsFunc(text, func(r rune) bool {
-		return r != '\t' && (r < ' ' || r == '\u007f' || r == '\uFFFD' || r > '~' && !isLetter(r))
-	})
-}
-
-// isLetter is true for what is safely shown as itself.
-func isLetter(r rune) bool {
-	return r >= '\u00a1' && r <= '\ud7ff' && r != '\u00ad' && r != '\u2028' && r != '\u2029'
+	return !strings.ContainsFunc(text, func(r rune) bool { return r != '\t' && (r == '\uFFFD' || !strconv.IsPrint(r)) })
 }
 
 func placeholder(n int) string { return fmt.Sprintf("@strata command %d@", n) }
