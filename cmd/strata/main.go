@@ -46,5 +46,5 @@ func run() int {
 func execute(ctx context.Context, a *cli.App, args []string) int {
 	root := rootCommand(a)
 	root.SetArgs(args)
-	return a.Exit(root.ExecuteContext(ctx))
+	return a.Exit(cli.Interrupted(ctx, root.ExecuteContext(ctx)))
 }

@@ -57,3 +57,24 @@ func (s *Set) Size(ctx context.Context, id string) (int64, error) {
 	})
 	return size, err
 }
+
+// ImageSize is the size of the uncompressed layers of a container's image.
+func (s *Set) ImageSize(ctx context.Context, rec *Record) (int64, error) {
+	m, err := s.e.Images.Load(ctx, rec.Image.Manifest, nil, nil)
+	if err != nil {
+		return 0, fmt.Errorf("image of the container: %w", err)
+	}
+	sizes, err := s.e.Layers.Sizes()
+	if err != nil {
+		return 0, err
+	}
+	var sum int64
+	for i, desc := range m.Layers {
+		size, err := sizes.Of(ctx, desc, m.Config.RootFS.DiffIDs[i])
+		if err != nil {
+			return 0, fmt.Errorf("size of the container's image: %w", err)
+		}
+		sum += size
+	}
+	return sum, nil
+}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
@@ -55,6 +56,9 @@ func (s *Set) Create(ctx context.Context, req Request) (Record, error) {
 		return rec, err
 	}
 	if err := rec.Config.combine(&req, m); err != nil {
+		return rec, err
+	}
+	if err := rec.Config.checkText(); err != nil {
 		return rec, err
 	}
 	layers, err := s.unpack(ctx, m, rec.Config.Mounts)
@@ -201,6 +205,27 @@ func (c *Config) combine(req *Request, m image.Manifest) error {
 	ports, err := network.ParseExposed(slices.Sorted(maps.Keys(of.ExposedPorts)))
 	c.Network.Ports = append(c.Network.Ports, ports...)
 	return err
+}
+
+// checkText refuses what a record would not give back as it was: its JSON is
+// UTF-8, and another path would be mounted, say.
+func (c *Config) checkText() error {
+	kinds := map[string][]string{
+		"argument": c.Args(), "variable": c.Env, "working directory": {c.Workdir}, "user": append([]string{c.User}, c.Groups...),
+		"host name": {c.Hostname},
+	}
+	for _, m := range c.Mounts {
+		kinds["mount"] = append(kinds["mount"], m.Source, m.Target)
+	}
+	for name, value := range c.Labels {
+		kinds["label"] = append(kinds["label"], name+"="+value)
+	}
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		if i := slices.IndexFunc(kinds[kind], func(text string) bool { return !utf8.ValidString(text) }); i >= 0 {
+			return fmt.Errorf("the %s %q is not UTF-8: a container's record cannot hold it", kind, kinds[kind][i])
+		}
+	}
+	return nil
 }
 
 // command joins entrypoint and arguments by docker's rules: an entrypoint from

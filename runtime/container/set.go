@@ -209,13 +209,30 @@ func choose(all []Record, name string) (Record, error) {
 	return Record{}, fmt.Errorf("%s stands for several containers: give more of the id", name)
 }
 
-// unknown says which container was probably meant.
-func unknown(all []Record, name string) error {
+// Near returns the name of a container that is spelled like another name; there
+// may be none.
+func (s *Set) Near(ctx context.Context, name string) ([]string, error) {
+	all, err := s.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if near := near(all, name); near != "" {
+		return []string{near}, nil
+	}
+	return nil, nil
+}
+
+func near(all []Record, name string) string {
 	names := make([]string, len(all))
 	for i, rec := range all {
 		names[i] = rec.Name
 	}
-	if near := nearest.Name(name, names); near != "" {
+	return nearest.Name(name, names)
+}
+
+// unknown says which container was probably meant.
+func unknown(all []Record, name string) error {
+	if near := near(all, name); near != "" {
 		return fmt.Errorf("%s: %w; did you mean %s?", name, ErrNotFound, near)
 	}
 	return fmt.Errorf("%s: %w; `strata ps -a` lists them", name, ErrNotFound)
@@ -342,6 +359,9 @@ func (s *Set) Rename(ctx context.Context, id, name string) error {
 	lock, err := s.e.Store.Lock(ctx, namesLock)
 	if err != nil {
 		return err
+	}
+	if rec, loadErr := s.load(id); loadErr == nil && rec.Name == name {
+		return errors.Join(fmt.Errorf("container %s has that name already", name), lock.Unlock())
 	}
 	err = s.free(ctx, name)
 	if err == nil {

@@ -53,7 +53,7 @@ func (m *MetaResolver) ResolveImageConfig(ctx context.Context, ref string, opt s
 	if found, ok, err := m.opts.Static.answer(ref, opt); ok || err != nil {
 		return ref, found.digest, found.config, err
 	}
-	named, err := parseFull(ref)
+	named, err := registry.ParseReference(ref)
 	if err != nil {
 		return "", "", nil, err
 	}
@@ -75,15 +75,6 @@ func (m *MetaResolver) ResolveImageConfig(ctx context.Context, ref string, opt s
 		return "", "", nil, registry.Reason(err)
 	}
 	return ref, root, found.RawConfig, nil
-}
-
-// parseFull normalises a reference and keeps both tag and digest.
-func parseFull(ref string) (reference.Named, error) {
-	named, err := reference.ParseNormalizedNamed(ref)
-	if err != nil {
-		return nil, fmt.Errorf("%q is not an image name: %w", ref, err)
-	}
-	return reference.TagNameOnly(named), nil
 }
 
 // query is one question.

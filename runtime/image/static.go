@@ -15,6 +15,8 @@ import (
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/strata-build/strata/runtime/registry"
 )
 
 // StaticResolver answers from a list of image references with their configs,
@@ -53,7 +55,7 @@ func ParseStatic(data []byte) (StaticResolver, error) {
 	}
 	r := StaticResolver{}
 	for name, text := range raw {
-		named, err := parseFull(strings.TrimPrefix(name, "docker-image://"))
+		named, err := registry.ParseReference(strings.TrimPrefix(name, "docker-image://"))
 		if err != nil {
 			return nil, fmt.Errorf("image metadata: %w", err)
 		}
@@ -152,7 +154,7 @@ func (r StaticResolver) answer(ref string, opt sourceresolver.Opt) (staticAnswer
 	if len(r) == 0 {
 		return staticAnswer{}, false, nil
 	}
-	named, err := parseFull(ref)
+	named, err := registry.ParseReference(ref)
 	if err != nil {
 		return staticAnswer{}, false, nil
 	}
@@ -261,12 +263,12 @@ func (r StaticResolver) ResolveImageConfig(_ context.Context, ref string, opt so
 func (r StaticResolver) unknown(ref string) error {
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(r)) {
-		if named, err := parseFull(name); err == nil {
+		if named, err := registry.ParseReference(name); err == nil {
 			names = append(names, reference.FamiliarString(named))
 		}
 	}
 	short := ref
-	if named, err := parseFull(ref); err == nil {
+	if named, err := registry.ParseReference(ref); err == nil {
 		short = reference.FamiliarString(named)
 	}
 	hint := "add it"

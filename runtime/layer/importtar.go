@@ -25,7 +25,10 @@ func (s *Store) ImportTar(ctx context.Context, r io.Reader, c Compression) (stri
 		return "", fmt.Errorf("import tar: %w", err)
 	}
 	made, desc, err := s.write(ctx, c, nil, func(w io.Writer) error { return copyTar(w, plain) })
-	if err = errors.Join(err, plain.Close()); err != nil {
+	if closeErr := plain.Close(); err == nil { // which says the same again
+		err = closeErr
+	}
+	if err != nil {
 		if kind != "" {
 			return "", fmt.Errorf("import %s-compressed tar: %w", kind, err)
 		}

@@ -23,9 +23,11 @@
 package registry
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -131,9 +133,38 @@ func backoff(n int) time.Duration {
 // ParseReference reads an image name as docker does: "debian" is
 // docker.io/library/debian:latest.
 func ParseReference(s string) (reference.Named, error) {
-	ref, err := reference.ParseNormalizedNamed(s)
+	ref, err := ParseName(s)
 	if err != nil {
-		return nil, fmt.Errorf("%q is not an image name: %w", s, err)
+		return nil, err
 	}
 	return reference.TagNameOnly(ref), nil
+}
+
+// ParseName does so without adding a tag.
+func ParseName(s string) (reference.Named, error) {
+	ref, err := reference.ParseNormalizedNamed(s)
+	if err != nil {
+		return nil, fmt.Errorf("%q is not an image name: %s", s, explainName(s, err))
+	}
+	return ref, nil
+}
+
+// explainName says what is wrong with a name.
+func explainName(s string, err error) string {
+	repository := s // without the tag, whose case counts
+	if i := strings.IndexAny(s[strings.LastIndex(s, "/")+1:], ":@"); i >= 0 {
+		repository = s[:strings.LastIndex(s, "/")+1+i]
+	}
+	lower := strings.ToLower(repository) + s[len(repository):]
+	switch _, lowerErr := reference.ParseNormalizedNamed(lower); {
+	case s == "":
+		return "it is empty"
+	case errors.Is(err, reference.ErrNameTooLong):
+		return "it has more than 255 characters"
+	case lowerErr == nil:
+		return fmt.Sprintf("repositories have lower-case names, such as %s", lower)
+	case strings.Contains(s, "://"):
+		return "it begins with a host or a repository, and not with a scheme"
+	}
+	return "it is [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST], the repository in lower-case letters and digits with single '.', '_', '-' and '/' between them"
 }

@@ -117,6 +117,13 @@ func (s *Store) TempDir() (string, error) {
 	return path, s.Explain(os.Mkdir(path, 0o700))
 }
 
+// IsTemp tells whether a path lies in what TempDir and TempFile make: no user
+// knows it.
+func (s *Store) IsTemp(path string) bool {
+	rel, err := filepath.Rel(s.path(dirTemp), path)
+	return err == nil && filepath.IsLocal(rel)
+}
+
 // TempFile makes a new file under the same rule as TempDir.
 func (s *Store) TempFile() (*os.File, error) {
 	name, err := s.ownedName()

@@ -23,10 +23,13 @@ func missing(err error, from solver.Edge, in *Result, p string) error {
 		place = fmt.Sprintf("the context %q", other)
 	}
 	dir := in.files.Dir()
-	if p != "" && exists(dir, p) {
-		return fmt.Errorf("%w in %s %s: it is there, and the ignore file hides it", err, place, dir)
+	if !in.unnamed { // as a stream's directory is: it is the store's
+		place += " " + dir
 	}
-	return fmt.Errorf("%w in %s %s", err, place, dir)
+	if p != "" && exists(dir, p) {
+		return fmt.Errorf("%w in %s: it is there, and the ignore file hides it", err, place)
+	}
+	return fmt.Errorf("%w in %s", err, place)
 }
 
 // exists tells whether a directory has a path, whatever a selection says.

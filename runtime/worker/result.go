@@ -25,6 +25,8 @@ type Result struct {
 	// files is set for a local source. A copy reads them in place; who needs
 	// a tree calls layersOf.
 	files *localsource.Manifest
+	// unnamed is set where the directory is the store's, and nobody knows it.
+	unnamed bool
 }
 
 // scratch is the result of an edge that is no files at all.

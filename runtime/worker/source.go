@@ -264,7 +264,7 @@ func (o *localOp) Explain(_ context.Context, fact, before, after string) ([]stri
 
 // Run implements solver.Op: nothing is read until a step needs it.
 func (o *localOp) Run(context.Context, []solver.Result, solver.Progress) ([]solver.Result, error) {
-	return []solver.Result{&Result{files: o.manifest}}, nil
+	return []solver.Result{&Result{files: o.manifest, unnamed: o.w.opt.Store.IsTemp(o.manifest.Dir())}}, nil
 }
 
 // gitOp is a commit of a git repository.

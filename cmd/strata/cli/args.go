@@ -1,6 +1,10 @@
 package cli
 
-import "github.com/spf13/cobra"
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
 
 // NoArgs refuses arguments.
 func NoArgs(cmd *cobra.Command, args []string) error {
@@ -25,6 +29,10 @@ func Between(least, most int) cobra.PositionalArgs {
 		if len(args) >= least && (most < 0 || len(args) <= most) {
 			return nil
 		}
-		return Misuse("`%s` got %d arguments: use it as `%s`", cmd.CommandPath(), len(args), cmd.UseLine())
+		got := fmt.Sprintf("%d arguments", len(args))
+		if len(args) == 1 {
+			got = "1 argument"
+		}
+		return Misuse("`%s` got %s: use it as `%s`", cmd.CommandPath(), got, cmd.UseLine())
 	}
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 )
@@ -32,6 +33,46 @@ func (e *ExitError) Unwrap() error { return e.Err }
 // Misuse is a mistake in the command line.
 func Misuse(format string, args ...any) error {
 	return &ExitError{ExitMisuse, fmt.Errorf(format, args...)}
+}
+
+// Interrupted says of a command that a signal has ended just that, in place of
+// where it was then. What else went wrong is told, too.
+func Interrupted(ctx context.Context, err error) error {
+	why := context.Cause(ctx)
+	if why == nil || err == nil {
+		return err
+	}
+	said := err
+	code := ExitFailed
+	var decided *ExitError
+	if errors.As(err, &decided) {
+		code, said = decided.Code, decided.Err
+	}
+	left, found := withoutCancel(said, why)
+	if !found {
+		return err
+	}
+	return &ExitError{code, errors.Join(why, left)}
+}
+
+// withoutCancel takes the errors out that only say that the context has ended.
+func withoutCancel(err, why error) (left error, found bool) {
+	list := joined(err)
+	if len(list) == 0 {
+		if err == nil {
+			return nil, false
+		}
+		if errors.Is(err, why) || errors.Is(err, context.Canceled) {
+			return nil, true
+		}
+		return err, false
+	}
+	var errs []error
+	for _, inner := range list {
+		rest, cancelled := withoutCancel(inner, why)
+		errs, found = append(errs, rest), found || cancelled
+	}
+	return errors.Join(errs...), found
 }
 
 // Exit reports how a command ended, and is its exit code.

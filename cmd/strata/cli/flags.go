@@ -48,11 +48,31 @@ func ParseUlimits(specs []string) ([]*pb.Ulimit, error) {
 	for _, spec := range specs {
 		u, err := units.ParseUlimit(spec)
 		if err != nil {
-			return nil, Misuse("--ulimit %s: %v", spec, err)
+			return nil, Misuse("--ulimit %s: %s", spec, explainUlimit(spec))
 		}
 		limits = append(limits, &pb.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
 	}
 	return limits, nil
+}
+
+// ulimits are the names that --ulimit takes.
+const ulimits = "core, cpu, data, fsize, locks, memlock, msgqueue, nice, nofile, nproc, rss, rtprio, rttime, sigpending or stack"
+
+// explainUlimit says what is wrong with a --ulimit.
+func explainUlimit(spec string) string {
+	name, values, ok := strings.Cut(spec, "=")
+	if !ok {
+		return "it is NAME=SOFT[:HARD], such as nofile=1024:2048"
+	}
+	if _, err := units.ParseUlimit(name + "=1"); err != nil {
+		return fmt.Sprintf("there is no limit %q: it takes %s", name, ulimits)
+	}
+	for value := range strings.SplitSeq(values, ":") {
+		if _, err := strconv.ParseInt(value, 10, 64); err != nil || strings.Count(values, ":") > 1 {
+			return "SOFT[:HARD] are whole numbers, or -1 for no limit"
+		}
+	}
+	return "the soft limit is above the hard limit"
 }
 
 // FlagError adds what was probably meant to pflag's message.

@@ -4,17 +4,23 @@ import (
 	"fmt"
 
 	"github.com/distribution/reference"
+	digest "github.com/opencontainers/go-digest"
+
+	"github.com/strata-build/strata/runtime/registry"
 )
 
 // CheckImageName refuses what cannot be given to an image as a name: what is no
 // name, and a digest, which the content decides.
 func CheckImageName(name string) error {
-	ref, err := reference.ParseNormalizedNamed(name)
+	ref, err := registry.ParseName(name)
 	if err != nil {
-		return Misuse("%q is not an image name: %v", name, err)
+		return &ExitError{ExitMisuse, err}
 	}
 	if _, ok := ref.(reference.Digested); ok {
 		return Misuse("%q holds a digest, which the content decides: give a name, or NAME:TAG", name)
+	}
+	if reference.FamiliarName(ref) == digest.Canonical.String() {
+		return Misuse("%q would be taken for a digest: choose another name than %s", name, digest.Canonical)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/docker/go-units"
 )
@@ -14,6 +15,9 @@ func (b *ByteSize) Set(text string) error {
 	n, err := units.RAMInBytes(text)
 	if err != nil {
 		return fmt.Errorf("%q is no size such as 64m or 2g", text)
+	}
+	if n < 0 || n == math.MaxInt64 {
+		return fmt.Errorf("%q is more than a size can be", text)
 	}
 	*b = ByteSize(n)
 	return nil

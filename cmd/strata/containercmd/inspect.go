@@ -30,6 +30,7 @@ type containerDescription struct {
 	Platform        string
 	HostConfig      hostDescription
 	SizeRw          *int64 `json:",omitempty"`
+	SizeRootFs      *int64 `json:",omitempty"`
 	Mounts          []mountDescription
 	Config          configDescription
 	NetworkSettings networkDescription
@@ -100,7 +101,10 @@ type configDescription struct {
 type networkDescription struct {
 	IPAddress string
 	Ports     map[string][]portBinding
+	Networks  map[string]endpointDescription
 }
+
+type endpointDescription struct{ IPAddress string }
 
 // Describe describes the container of a name or id.
 func Describe(ctx context.Context, e *engine.Engine, name string, size bool) (any, error) {
@@ -111,11 +115,25 @@ func Describe(ctx context.Context, e *engine.Engine, name string, size bool) (an
 	}
 	d, err := describeContainer(s, &rec)
 	if err == nil && size {
-		var n int64
-		n, err = s.Size(ctx, rec.ID)
-		d.SizeRw = &n
+		err = d.measure(ctx, s, &rec)
 	}
 	return d, err
+}
+
+// measure adds the sizes of what the container has written, and of its whole
+// tree.
+func (d *containerDescription) measure(ctx context.Context, s *container.Set, rec *container.Record) error {
+	written, err := s.Size(ctx, rec.ID)
+	if err != nil {
+		return err
+	}
+	of, err := s.ImageSize(ctx, rec)
+	if err != nil {
+		return err
+	}
+	all := written + of
+	d.SizeRw, d.SizeRootFs = &written, &all
+	return nil
 }
 
 func describeContainer(s *container.Set, rec *container.Record) (*containerDescription, error) {
@@ -135,7 +153,10 @@ func describeContainer(s *container.Set, rec *container.Record) (*containerDescr
 		LogPath: filepath.Join(dir, rec.ID, container.LogName), RestartCount: rec.State.Restarts,
 		Driver: s.Engine().Snapshots.Name(), Platform: "linux",
 		HostConfig: describeHost(c), Mounts: mounts, Config: describeConfig(rec),
-		NetworkSettings: networkDescription{IPAddress: address(rec), Ports: bindings(rec)},
+		NetworkSettings: networkDescription{
+			IPAddress: address(rec), Ports: bindings(rec),
+			Networks: map[string]endpointDescription{string(c.Network.Mode): {address(rec)}},
+		},
 	}, nil
 }
 

@@ -58,7 +58,7 @@ func (a *app) psCommand() *cobra.Command {
 
 // containerRow is what --format can name; the fields are docker's.
 type containerRow struct {
-	Command, CreatedAt, CreatedSince, ID, Image, Labels, Mounts, Names, Networks, Ports, RunningFor, Size, State, Status string
+	Command, CreatedAt, CreatedSince, ID, Image, Labels, LocalVolumes, Mounts, Names, Networks, Ports, RunningFor, Size, State, Status string
 
 	labels map[string]string
 }
@@ -79,7 +79,7 @@ func (containerHeaders) Label(name string) string {
 
 var containerHeadings = containerHeaders{containerRow{
 	Command: "COMMAND", CreatedAt: "CREATED AT", CreatedSince: "CREATED", ID: "CONTAINER ID", Image: "IMAGE", Labels: "LABELS",
-	Mounts: "MOUNTS", Names: "NAMES", Networks: "NETWORKS", Ports: "PORTS", RunningFor: "CREATED", Size: "SIZE", State: "STATE", Status: "STATUS",
+	LocalVolumes: "LOCAL VOLUMES", Mounts: "MOUNTS", Names: "NAMES", Networks: "NETWORKS", Ports: "PORTS", RunningFor: "CREATED", Size: "SIZE", State: "STATE", Status: "STATUS",
 }}
 
 func (a *app) ps(ctx context.Context, s *container.Set, o *psOptions, filter containerFilter) error {
@@ -144,7 +144,11 @@ func describeRow(rec *container.Record, whole bool) containerRow {
 		command = output.Ellipsis(command, 20)
 	}
 	var mounts []string
+	volumes := 0
 	for _, m := range rec.Config.Mounts {
+		if m.Type == container.MountVolume {
+			volumes++
+		}
 		name := cmp.Or(m.Source, string(m.Type))
 		if !whole {
 			name = output.Ellipsis(name, 15)
@@ -155,7 +159,7 @@ func describeRow(rec *container.Record, whole bool) containerRow {
 	return containerRow{
 		Command: strconv.Quote(command), CreatedAt: rec.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"),
 		CreatedSince: ago, RunningFor: ago, ID: containerID(rec, whole), Image: rec.Image.Name,
-		Labels: labelList(rec.Config.Labels), Mounts: strings.Join(mounts, ","), Names: rec.Name,
+		Labels: labelList(rec.Config.Labels), LocalVolumes: strconv.Itoa(volumes), Mounts: strings.Join(mounts, ","), Names: rec.Name,
 		Networks: string(rec.Config.Network.Mode), Ports: portList(rec.State.Ports),
 		State: stateName(rec), Status: status(rec), labels: rec.Config.Labels,
 	}

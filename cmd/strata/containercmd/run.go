@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -137,6 +138,8 @@ func (a *app) attached(ctx context.Context, s *container.Set, rec container.Reco
 		signals, stop = cli.Signals()
 		defer stop()
 	}
+	out, errs := &lossy{w: streams.Stdout}, &lossy{w: streams.Stderr}
+	streams.Stdout, streams.Stderr = out, errs
 	rec, err = s.Run(ctx, container.RunRequest{ID: rec.ID, IO: streams, Signals: signals})
 	if err := errors.Join(err, restore()); err != nil {
 		return err
@@ -147,10 +150,27 @@ func (a *app) attached(ctx context.Context, s *container.Set, rec container.Reco
 	if rec.State.OOMKilled {
 		fmt.Fprintf(a.Stderr, "strata: %s\n", outOfMemory(&rec))
 	}
+	lost := errors.Join(out.err, errs.err)
 	if rec.State.ExitCode != 0 {
-		return &cli.ExitError{Code: rec.State.ExitCode}
+		return &cli.ExitError{Code: rec.State.ExitCode, Err: lost}
 	}
-	return nil
+	return lost
+}
+
+// lossy notes what kept the container's output from being written, but for a
+// reader who has gone away: that is how `strata run … | head` ends.
+type lossy struct {
+	w   io.Writer
+	err error
+}
+
+// Write implements io.Writer.
+func (l *lossy) Write(p []byte) (int, error) {
+	n, err := l.w.Write(p)
+	if err != nil && l.err == nil && !errors.Is(err, syscall.EPIPE) {
+		l.err = fmt.Errorf("the container's output is lost: %w", err)
+	}
+	return n, err
 }
 
 // outOfMemory says that the kernel has killed something in the container.

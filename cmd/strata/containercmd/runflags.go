@@ -338,6 +338,8 @@ func (o *containerFlags) readCPUs(r *cgroup.Resources) error {
 	}
 	n, err := strconv.ParseFloat(o.cpus, 64)
 	switch {
+	case err == nil && n == 0: // docker's default, which is no limit
+		return nil
 	case err != nil || !(n > 0) || n > 1<<20:
 		return cli.Misuse("--cpus %s: it takes a number of processors, such as 1.5", o.cpus)
 	case n < 0.01:

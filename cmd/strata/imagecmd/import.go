@@ -135,5 +135,8 @@ func importError(name string, err error) error {
 	if errors.Is(err, layer.ErrNotTar) {
 		return fmt.Errorf("import %s: it is not the tar of a root file system, compressed or not", name)
 	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("import %s: the archive is cut short: copy or pack it again (%w)", name, err)
+	}
 	return fmt.Errorf("import %s: %w", name, err)
 }

@@ -90,22 +90,36 @@ func (a *app) inspect(ctx context.Context, e *engine.Engine, o inspectOptions, n
 
 // inspectOne describes a container of that name, else an image.
 func (a *app) inspectOne(ctx context.Context, e *engine.Engine, o inspectOptions, name string) (any, error) {
-	var noContainer error
 	if o.kind != "image" {
 		value, err := containercmd.Describe(ctx, e, name, o.size)
 		if !errors.Is(err, container.ErrNotFound) || o.kind == "container" {
 			return value, err
 		}
-		noContainer = err
 	}
 	f, err := imageFacts(ctx, e, name, o.platform)
 	if errors.Is(err, image.ErrNotFound) && o.kind == "" {
-		return nil, fmt.Errorf("no such object: %w; %w", err, noContainer)
+		return nil, unknownObject(ctx, e, name)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return describeImage(e, f)
+}
+
+// unknownObject says what was probably meant with a name.
+func unknownObject(ctx context.Context, e *engine.Engine, name string) error {
+	near, err := e.Images.Near(name)
+	if err != nil {
+		return err
+	}
+	containers, err := container.New(e).Near(ctx, name)
+	if err != nil {
+		return err
+	}
+	if near = append(near, containers...); len(near) > 0 {
+		return fmt.Errorf("%s: no such image or container; did you mean %s?", name, strings.Join(near, ", "))
+	}
+	return fmt.Errorf("%s: no such image or container; `strata images` and `strata ps -a` list them", name)
 }
 
 // imageDescription is docker's, field for field.

@@ -126,7 +126,7 @@ func (a *app) listMounts(ctx context.Context, e *engine.Engine, o mountOptions) 
 		return err
 	}
 	l := output.Listing{
-		Table:   "{{.Image}}\t{{truncate .ID 19}}\t{{.Dir}}",
+		Table:   "{{.Image}}\t{{slice .ID 7 19}}\t{{.Dir}}",
 		Headers: map[string]string{"Image": "IMAGE", "ID": "IMAGE ID", "Dir": "DIRECTORY"},
 	}
 	for _, m := range mounts {

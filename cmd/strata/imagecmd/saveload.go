@@ -52,6 +52,11 @@ func (o *saveOptions) check() error {
 	if !slices.Contains([]string{"", "none", "gzip", "zstd"}, o.compress) {
 		return cli.Misuse("--compress %s is not known: it takes gzip, zstd or none", o.compress)
 	}
+	for _, other := range []string{".xz", ".txz", ".bz2", ".tbz2", ".lz4"} {
+		if o.compress == "" && strings.HasSuffix(o.output, other) {
+			return cli.Misuse("-o %s: %s is not written: end the name in .gz or .zst, or in .tar for no compression", o.output, other)
+		}
+	}
 	return nil
 }
 

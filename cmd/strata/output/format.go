@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"text/tabwriter"
 	"text/template"
@@ -96,7 +97,7 @@ func parses(text string) bool {
 func parseFormat(text string, funcs template.FuncMap) (*template.Template, error) {
 	tmpl, err := template.New("").Funcs(funcs).Option("missingkey=error").Parse(text)
 	if err != nil {
-		return nil, cli.Misuse("--format: %s", strings.TrimPrefix(err.Error(), "template: "))
+		return nil, cli.Misuse("--format: %s", explainTemplate(err))
 	}
 	return tmpl, nil
 }
@@ -106,9 +107,35 @@ func parseFormat(text string, funcs template.FuncMap) (*template.Template, error
 func formatError(err error) error {
 	var exec template.ExecError
 	if errors.As(err, &exec) {
-		return cli.Misuse("--format: %s; `--format json` shows the fields", strings.TrimPrefix(exec.Err.Error(), "template: "))
+		return cli.Misuse("--format: %s; `--format json` shows the fields", explainTemplate(exec.Err))
 	}
 	return err
+}
+
+// The texts of text/template: where it stopped, at which expression, and why.
+var (
+	templatePlace = regexp.MustCompile(`^template: :\d+(?::\d+)?: (?:executing "" at <(.*?)>: )?(.*)$`)
+	unknownField  = regexp.MustCompile(`^(?:can't evaluate field|map has no entry for key) "?([^" ]*)`)
+)
+
+// explainTemplate says what is wrong with a template, which has one line and no
+// name.
+func explainTemplate(err error) string {
+	m := templatePlace.FindStringSubmatch(err.Error())
+	if m == nil {
+		return err.Error()
+	}
+	at, why := m[1], m[2]
+	if field := unknownField.FindStringSubmatch(why); field != nil {
+		if at == "."+field[1] {
+			return "there is no field " + at
+		}
+		return fmt.Sprintf("there is no field %s in %s", field[1], at)
+	}
+	if at != "" {
+		return at + ": " + why
+	}
+	return why
 }
 
 func executeLine(w io.Writer, tmpl *template.Template, data any) error {
@@ -197,6 +224,7 @@ var headingFuncs = template.FuncMap{
 	"pad":      pad,
 	"truncate": func(v string, _ int) string { return v },
 	"println":  fmt.Sprintln,
+	"slice":    func(v string, _ ...int) string { return v },
 }
 
 // joinAny joins a list of strings, which came from a struct or from JSON.
