@@ -172,7 +172,7 @@ func (l *lifter) platform(word string) (string, error) {
 	case l.params.platform(word, "TARGETPLATFORM"):
 		return "target", nil
 	case l.words.variables(word):
-		if m := variableForm.FindStringSubmatch(word); m != nil && m[0] == word && m[4] != "" && m[3] != "+" && m[3] != ":+" {
+		if m := variableForm.FindStringSubmatch(word); m != nil && m[0] == word && strings.HasSuffix(m[3], "-") && l.params.platform("$"+m[2], m[2]) && strings.HasSuffix(m[2], "PLATFORM") {
 			return l.platform("$" + m[2]) // a default for an argument that is always given
 		}
 		return l.params.expand(word)

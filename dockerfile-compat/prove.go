@@ -96,9 +96,23 @@ func (c *converter) assumedArgs() map[string]string {
 	for _, st := range c.file.stages {
 		add(st.commands)
 	}
+	c.assumePlatforms(args)
 	c.assumePicks(args)
 	c.leaveChoices(args)
 	return args
+}
+
+// assumePlatforms has the arguments that are a platform be another one.
+func (c *converter) assumePlatforms(args map[string]string) {
+	for _, st := range c.file.stages {
+		m := variableForm.FindStringSubmatch(st.Platform)
+		if m == nil || m[0] != st.Platform {
+			continue
+		}
+		if _, ok := args[m[1]+m[2]]; ok {
+			args[m[1]+m[2]] = "linux/ppc64le"
+		}
+	}
 }
 
 // assumePicks has arguments pick another stage, where there is one.
