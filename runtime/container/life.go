@@ -182,7 +182,8 @@ func environment(c *Config, home string) []string {
 	if c.Terminal {
 		defaults = append(defaults, "TERM=xterm")
 	}
-	return mergeEnv(defaults, []string{"HOME=" + cmp.Or(home, "/")}, c.Env)
+	own := slices.DeleteFunc(slices.Clone(c.Env), func(kv string) bool { return kv == "HOME=" }) // for runc, that is none
+	return mergeEnv(defaults, []string{"HOME=" + cmp.Or(home, "/")}, own)
 }
 
 // limit makes the container's control group.

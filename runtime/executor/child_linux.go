@@ -21,6 +21,10 @@ type child struct {
 	io   *stdio
 	// kills is how often the group ran out of memory before.
 	kills uint64
+	// places are where the command may be, by the PATH in search if it is one
+	// name.
+	places []string
+	search string
 	// options of the clone.
 	options program.Options
 	// explain turns the failure of a call, by index, into the error that the
@@ -42,7 +46,29 @@ func newChild(e *Executor, cmd *Command) (*child, error) {
 			return nil, fmt.Errorf("%q has a zero byte in it", s)
 		}
 	}
-	return &child{e: e, cmd: cmd, env: cmd.Env, explain: map[int]func(error) error{}}, nil
+	places, search := places(cmd)
+	if len(places) == 0 {
+		return nil, notInPath(cmd.Args[0], search)
+	}
+	return &child{
+		e: e, cmd: cmd, env: cmd.Env, places: places, search: search, explain: map[int]func(error) error{},
+	}, nil
+}
+
+// places are where the command may be, and the PATH that tells. As in runc, a
+// PATH leads to no program below the working directory.
+func places(cmd *Command) (places []string, search string) {
+	name := cmd.Args[0]
+	if strings.Contains(name, "/") {
+		return []string{name}, ""
+	}
+	search = lookup(cmd.Env, "PATH", defaultPath)
+	for dir := range strings.SplitSeq(search, ":") {
+		if path.IsAbs(dir) {
+			places = append(places, dir+"/"+name)
+		}
+	}
+	return places, search
 }
 
 // explained says how a failure of the call that is added next is reported.
@@ -127,28 +153,15 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 // execute tries each place where the command may be, as the C library does.
 func (c *child) execute() {
-	name := c.cmd.Args[0]
 	args, env := c.Strings(c.cmd.Args), c.Strings(c.env)
-	places := []string{name}
-	search := ""
-	if !strings.Contains(name, "/") {
-		search = lookup(c.env, "PATH", defaultPath)
-		places = nil
-		for dir := range strings.SplitSeq(search, ":") {
-			if dir == "" {
-				dir = "."
-			}
-			places = append(places, dir+"/"+name)
-		}
-	}
-	for i, p := range places {
+	for i, p := range c.places {
 		call := program.Call{
 			What: "execute " + p, Number: unix.SYS_EXECVE, Args: program.Args{c.String(p), args, env},
 		}
-		if i < len(places)-1 {
+		if i < len(c.places)-1 {
 			call.Ignore = []unix.Errno{unix.ENOENT, unix.ENOTDIR, unix.EACCES}
 		}
-		c.explained(func(err error) error { return execError(name, search, err) })
+		c.explained(func(err error) error { return execError(c.cmd.Args[0], c.search, err) })
 		c.Do(call)
 	}
 }
@@ -163,11 +176,15 @@ func lookup(env []string, name, fallback string) string {
 	return value
 }
 
+func notInPath(name, search string) error {
+	return fmt.Errorf("%w: there is no program %q in the PATH (%s)", ErrNotFound, name, search)
+}
+
 func execError(name, search string, err error) error {
 	notThere := errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)
 	switch {
 	case search != "" && (notThere || errors.Is(err, unix.EACCES)):
-		return fmt.Errorf("%w: there is no program %q in the PATH (%s)", ErrNotFound, name, search)
+		return notInPath(name, search)
 	case notThere:
 		return fmt.Errorf("%w: %s, or the interpreter that it names: %w", ErrNotFound, name, errors.Unwrap(err))
 	}

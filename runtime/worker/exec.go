@@ -410,7 +410,8 @@ func (r *execRun) environment(ctx context.Context, home string) ([]string, error
 		}
 		env = append(env, s.Name+"="+string(value))
 	}
-	return withDefault(append(env, r.env...), "HOME", cmp.Or(home, "/")), nil
+	env = slices.DeleteFunc(append(env, r.env...), func(kv string) bool { return kv == "HOME=" }) // for runc, that is none
+	return withDefault(env, "HOME", cmp.Or(home, "/")), nil
 }
 
 // withDefault adds a variable to env unless it is there.
