@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -103,7 +104,10 @@ type treeDir struct {
 
 func (d *treeDir) Self() (fileop.Node, error) {
 	if d.index < 0 {
-		return fileop.Node{Mode: unix.S_IFDIR | 0o755}, nil
+		// Under BuildKit the context comes into a new directory, whose time a
+		// copy of all of it gets; layers cut it at the build's epoch.
+		now := unix.NsecToTimespec(time.Now().UnixNano())
+		return fileop.Node{Mode: unix.S_IFDIR | 0o755, Atime: now, Mtime: now}, nil
 	}
 	return d.t.node(d.index), nil
 }
