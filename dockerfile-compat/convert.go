@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -219,9 +221,9 @@ func (c *converter) propose() ([]byte, error) {
 		c.images = append(c.images, &schema.Image{})
 	}
 	last := len(c.images) - 1
-	taken := map[string]bool{}
-	for i, st := range c.file.stages {
-		c.images[i].Name = uniqueName(st.name(), taken)
+	names := c.stageNames()
+	for i := range c.file.stages {
+		c.images[i].Name = names[i]
 		if i < last && c.left[i] == nil {
 			c.images[last].Stages = append(c.images[last].Stages, c.images[i])
 		}
@@ -242,6 +244,39 @@ func (c *converter) propose() ([]byte, error) {
 		}
 	}
 	return c.print()
+}
+
+// stageNames are the labels of the stages. One without a name is called as the
+// image that it starts from, if no other is.
+func (c *converter) stageNames() []string {
+	names, taken := make([]string, len(c.file.stages)), map[string]bool{}
+	for i, st := range c.file.stages {
+		if st.Name != "" {
+			names[i] = uniqueName(st.Name, taken)
+		}
+	}
+	for i, st := range c.file.stages {
+		if st.Name != "" {
+			continue
+		}
+		name := c.baseName(st)
+		if name == "" || taken[name] {
+			name = st.name()
+		}
+		names[i] = uniqueName(name, taken)
+	}
+	return names
+}
+
+// baseName is the name of the image that a stage starts from, without its
+// repository and tag; "" where arguments tell the image, and where it has no
+// tag: then a stage and an image would be called the same.
+func (c *converter) baseName(st *source) string {
+	named, err := reference.ParseNormalizedNamed(st.BaseName)
+	if err != nil || c.words.variables(st.BaseName) || reference.IsNameOnly(named) {
+		return ""
+	}
+	return path.Base(reference.Path(named))
 }
 
 // uniqueName is a name that no other stage has: the same name may be given to
