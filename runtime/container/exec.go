@@ -37,17 +37,9 @@ func (s *Set) Exec(ctx context.Context, req ExecRequest) (executor.Status, error
 	if rec.State.Paused {
 		return executor.Status{}, fmt.Errorf("%s is paused: `strata unpause %s` first", rec.Name, rec.Name)
 	}
-	cmd, err := rec.command(&req)
+	p, err := s.enter(ctx, &rec, &req)
 	if err != nil {
-		return executor.Status{}, err
-	}
-	exec, err := s.e.Executor()
-	if err != nil {
-		return executor.Status{}, err
-	}
-	p, err := exec.Exec(ctx, rec.target(), cmd)
-	if err != nil {
-		return executor.Status{}, err
+		return executor.Status{}, s.orEnded(&rec, err)
 	}
 	if req.Started != nil {
 		req.Started()
@@ -56,6 +48,28 @@ func (s *Set) Exec(ctx context.Context, req ExecRequest) (executor.Status, error
 	defer close(ended)
 	go p.Attend(ended, req.Signals, req.IO.Resized)
 	return p.Wait()
+}
+
+// enter starts the command in the container.
+func (s *Set) enter(ctx context.Context, rec *Record, req *ExecRequest) (*executor.Process, error) {
+	cmd, err := rec.command(req)
+	if err != nil {
+		return nil, err
+	}
+	exec, err := s.e.Executor()
+	if err != nil {
+		return nil, err
+	}
+	return exec.Exec(ctx, rec.target(), cmd)
+}
+
+// orEnded is the error of something that needs a running container, unless it
+// comes of the container's end.
+func (s *Set) orEnded(rec *Record, err error) error {
+	if now, getErr := s.Get(rec.ID); getErr == nil && now.State.Status == Running && now.State.PID == rec.State.PID {
+		return err
+	}
+	return fmt.Errorf("%s: %w any more", rec.Name, ErrNotRunning)
 }
 
 // command describes the process: the container's own, but for what was asked

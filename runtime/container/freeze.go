@@ -117,6 +117,9 @@ func (s *Set) setPaused(ctx context.Context, id string, paused bool) error {
 		if err != nil {
 			return err
 		}
+		if group == nil && rec.State.Cgroup != "" {
+			return fmt.Errorf("%s: %w", rec.Name, ErrNotRunning) // any more
+		}
 		if group == nil {
 			return fmt.Errorf("container %s cannot be paused: it has no control group here", rec.Name)
 		}
