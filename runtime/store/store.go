@@ -133,15 +133,24 @@ func New(o Options) (*Store, error) {
 	}
 	s := &Store{root: root, verified: o.Verified}
 	if err := s.prepareRoot(); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
+		return nil, openError(root, err)
 	}
 	if err := s.shared.open(root); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
+		return nil, openError(root, err)
 	}
 	if err := s.boot.open(s, o.BootID); err != nil {
-		return nil, errors.Join(fmt.Errorf("open store: %w", err), s.shared.close())
+		return nil, errors.Join(openError(root, err), s.shared.close())
 	}
 	return s, nil
+}
+
+// openError says what to do about a root that cannot be written to: nothing is
+// done without locks, not even reading.
+func openError(root string, err error) error {
+	if errors.Is(err, unix.EROFS) || errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("open store: %s cannot be written to (%w): choose another root", root, err)
+	}
+	return fmt.Errorf("open store: %w", err)
 }
 
 // Close gives up what belongs to this process: its temporary files, leases
@@ -185,8 +194,8 @@ func (s *Store) checkOwner() error {
 		return &os.PathError{Op: "stat", Path: s.root, Err: err}
 	}
 	if int(st.Uid) != os.Geteuid() {
-		return fmt.Errorf("%s belongs to uid %d, and this is uid %d: choose another root, or run as its owner",
-			s.root, st.Uid, os.Geteuid())
+		// In a user namespace, numbers would not be those that the user knows.
+		return fmt.Errorf("%s belongs to another user: choose another root, or run as its owner", s.root)
 	}
 	if st.Mode&0o002 != 0 {
 		return fmt.Errorf("%s is writable by everybody: choose another root, or remove that permission", s.root)
