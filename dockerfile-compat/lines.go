@@ -1,6 +1,7 @@
 package dockerfilecompat
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
 	"slices"
@@ -47,7 +48,11 @@ var printed = regexp.MustCompile(`"""\n(\t*)@strata command (\d+)@\n\t*@strata c
 // restore puts the commands, and the picks of stages, in the place of their
 // place holders, in the canonical format.
 func (t *brokenTexts) restore(cue []byte) ([]byte, error) {
-	return schema.Format(t.replace(cue))
+	out := t.replace(cue)
+	if bytes.Equal(out, cue) {
+		return cue, nil // as it was printed
+	}
+	return schema.Format(out)
 }
 
 func (t *brokenTexts) replace(cue []byte) []byte {
