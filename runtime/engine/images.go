@@ -131,7 +131,8 @@ func (s *survey) fill(ctx context.Context, f *ImageFacts) error {
 	f.layers = map[digest.Digest]int64{}
 	for _, m := range f.Manifests {
 		if err := s.measure(ctx, f, m); err != nil {
-			return err
+			f.Damage = err
+			return ctx.Err()
 		}
 	}
 	for diffID, size := range f.layers {
