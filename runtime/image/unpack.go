@@ -58,7 +58,7 @@ func (s *Store) Unpack(ctx context.Context, req UnpackRequest) ([]string, error)
 		})
 	}
 	if err := jobs.Wait(); err != nil {
-		return nil, err
+		return nil, s.blobs.Explain(err)
 	}
 	return u.ids, nil
 }
