@@ -36,7 +36,7 @@ func Digest(ctx context.Context, src Tree, a *pb.FileActionCopy) (digest.Digest,
 	}
 	found, err := matches(src, a)
 	if err == nil {
-		err = wellFormed(a)
+		err = Check(src, a)
 	}
 	if err != nil {
 		return "", err
@@ -55,19 +55,6 @@ func Digest(ctx context.Context, src Tree, a *pb.FileActionCopy) (digest.Digest,
 		return "", err
 	}
 	return s.sum(), nil
-}
-
-// wellFormed refuses a malformed wildcard, whether there is something that it
-// could match or not. The copy itself takes it for one that matches nothing.
-func wellFormed(a *pb.FileActionCopy) error {
-	src := path.Join("/", a.GetSrc())
-	if !a.GetAllowWildcard() || !hasWildcard(src) {
-		return nil
-	}
-	if _, err := path.Match(src, ""); err != nil {
-		return fmt.Errorf("match %q: %w", src, err)
-	}
-	return nil
 }
 
 // selection is one walk.
@@ -103,7 +90,6 @@ type place struct {
 	srcPath string
 	state   pattern.State
 	emitted bool // its record is written
-	follow  bool // a symlink in it must lead somewhere
 }
 
 // sharedDir closes a directory after its last user.
@@ -237,7 +223,6 @@ func (s *selection) matchDir(match, name, resolved string, n Node) error {
 		return err
 	}
 	p := &place{dir: share(dir), node: n, srcPath: path.Join("/", match), emitted: true}
-	p.follow = p.srcPath == "/" && !s.filter.All() && s.a.GetFollowSymlink()
 	if s.filter.All() {
 		s.required.add(match)
 	}
@@ -287,37 +272,10 @@ func (s *selection) entry(p *place, name string) error {
 	if !v.Selected {
 		return nil
 	}
-	if p.follow && n.IsLink() {
-		if err := s.leads(path.Join(p.srcPath, name)); err != nil {
-			return err
-		}
-	}
 	if err := s.ensure(p); err != nil {
 		return err
 	}
 	return s.leaf(p, n, rel)
-}
-
-// leads refuses a symlink that leads nowhere. It is copied as it is, but
-// BuildKit, where a filter selects from the top of a tree, takes the digest of
-// what is behind the links there, and so needs it.
-func (s *selection) leads(link string) error {
-	top, err := s.src.Root()
-	if err != nil {
-		return err
-	}
-	resolved, err := resolve(top, link, true)
-	if err = errors.Join(err, top.Close()); err != nil {
-		return notFound(link, err)
-	}
-	dir, _, err := lookup(s.src, resolved)
-	if errors.Is(err, ErrNotFound) {
-		return fmt.Errorf("%q is a symlink to %q, which is not there: exclude it, or copy without a filter", link, resolved)
-	}
-	if err != nil {
-		return err
-	}
-	return dir.Close()
 }
 
 func (s *selection) sub(p *place, n Node, v pattern.Verdict, sub *place) error {

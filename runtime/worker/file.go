@@ -215,7 +215,9 @@ func (r *fileRun) copy(ctx context.Context, root *rootfs.Root, a *pb.FileAction,
 	if err != nil {
 		return err
 	}
-	err = fileop.Copy(ctx, root, src, a.GetCopy(), opt)
+	if err = fileop.Check(src, a.GetCopy()); err == nil {
+		err = fileop.Copy(ctx, root, src, a.GetCopy(), opt)
+	}
 	return errors.Join(r.missing(err, a.GetCopy(), a.SecondaryInput, from), closeSource())
 }
 
