@@ -3,6 +3,7 @@ package conformance
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -107,11 +108,12 @@ func TestDifference(t *testing.T) {
 // TestCases: every case can be read, and no two have one name.
 func TestCases(t *testing.T) {
 	seen := map[string]string{}
-	files, err := filepath.Glob("testdata/*/*.txtar")
-	if err != nil {
+	build, buildErr := filepath.Glob("testdata/build/*.txtar")
+	refuse, refuseErr := filepath.Glob("testdata/refuse/*.txtar")
+	if err := errors.Join(buildErr, refuseErr); err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range files {
+	for _, file := range append(build, refuse...) {
 		c, err := read(file)
 		if err != nil {
 			t.Error(err)

@@ -119,14 +119,18 @@ func (r *remote) image(ctx context.Context, targets []Target) (Built, error) {
 	defer done()
 	if len(here) == 0 {
 		pushed, err := r.d.Build(ctx, req)
-		built.Desc.Digest = pushed
+		built.Desc, built.ConfigDigest = pushed.Desc, pushed.ConfigDigest
 		return built, err
 	}
-	desc, err := r.fetch(ctx, req)
+	desc, pushed, err := r.fetch(ctx, req)
 	if err != nil {
 		return built, err
 	}
-	built.Result, err = r.export(ctx, desc, targets, here)
+	res, err := r.export(ctx, desc, targets, here)
+	if res.Desc.Digest == "" { // no output here makes an image
+		res = exporter.Result{Desc: pushed.Desc, ConfigDigest: pushed.ConfigDigest, Names: built.Names}
+	}
+	built.Result = res
 	return built, err
 }
 
@@ -213,30 +217,49 @@ func (r *remote) times() map[string]string {
 }
 
 // fetch builds an image, and takes it into the store on the way.
-func (r *remote) fetch(ctx context.Context, req fleet.Request) (ocispec.Descriptor, error) {
-	out, in := io.Pipe()
-	req.Archive, req.ArchiveAttrs = in, r.times()
+func (r *remote) fetch(ctx context.Context, req fleet.Request) (desc ocispec.Descriptor, pushed fleet.Pushed, err error) {
+	req.ArchiveAttrs = r.times()
 	// What the daemon made is compressed here, so that it has the digest that
 	// it would have if it were made here.
 	req.ArchiveAttrs["compression"] = "uncompressed"
 	var images []image.Imported
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		_, err := r.d.Build(ctx, req)
-		return errors.Join(err, in.CloseWithError(err))
-	})
-	group.Go(func() (err error) {
-		images, err = r.e.Images.Import(ctx, out)
-		_ = out.CloseWithError(err) // it always succeeds
+	err = pipe(func(archive io.Writer) (err error) {
+		req.Archive = archive
+		pushed, err = r.d.Build(ctx, req)
+		return err
+	}, func(archive io.Reader) (err error) {
+		images, err = r.e.Images.Import(ctx, archive)
 		return err
 	})
-	if err := group.Wait(); err != nil {
-		return ocispec.Descriptor{}, err
+	if err == nil && len(images) != 1 {
+		err = fmt.Errorf("the daemon's archive holds %d images, and not one", len(images))
 	}
-	if len(images) != 1 {
-		return ocispec.Descriptor{}, fmt.Errorf("the daemon's archive holds %d images, and not one", len(images))
+	if err != nil {
+		return desc, pushed, err
 	}
-	return images[0].Desc, nil
+	return images[0].Desc, pushed, nil
+}
+
+// pipe has read read what write writes. The end of the pipe is that of write,
+// so that nothing is read to its end that is not whole. Of two errors it
+// returns the one that brought the other about.
+func pipe(write func(io.Writer) error, read func(io.Reader) error) error {
+	out, in := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		err := read(out)
+		if err == nil { // there may be more than was of use
+			_, err = io.Copy(io.Discard, out)
+		}
+		_ = out.CloseWithError(err) // it always succeeds
+		ended <- err
+	}()
+	err := write(in)
+	_ = in.CloseWithError(err) // as above
+	if readErr := <-ended; readErr != nil && !errors.Is(readErr, err) {
+		return readErr
+	}
+	return err
 }
 
 // export writes a fetched image to the outputs.
@@ -302,28 +325,41 @@ func (o *observer) watch() (status chan *client.SolveStatus, done func()) {
 	passed := make(chan struct{})
 	go func() {
 		defer close(passed)
+		steps := map[string]solver.Verdict{}
 		for s := range status {
-			o.note(s)
+			note(steps, s)
 			if o.to != nil {
 				o.to <- s
 			}
 		}
+		o.add(steps)
 	}()
 	return status, func() { close(status); <-passed }
 }
 
-func (o *observer) note(s *client.SolveStatus) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+// note takes down how steps ended: the last word counts.
+func note(steps map[string]solver.Verdict, s *client.SolveStatus) {
 	for _, v := range s.Vertexes {
 		switch {
 		case v.Completed == nil:
 		case v.Error != "":
-			o.steps[v.Digest.String()] = solver.Failed
+			steps[v.Digest.String()] = solver.Failed
 		case v.Cached:
-			o.steps[v.Digest.String()] = solver.Cached
+			steps[v.Digest.String()] = solver.Cached
 		default:
-			o.steps[v.Digest.String()] = solver.Ran
+			steps[v.Digest.String()] = solver.Ran
+		}
+	}
+}
+
+// add adds the steps of one build. What it found in the cache may have run for
+// another.
+func (o *observer) add(steps map[string]solver.Verdict) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for id, verdict := range steps {
+		if _, known := o.steps[id]; !known || verdict != solver.Cached {
+			o.steps[id] = verdict
 		}
 	}
 }

@@ -2,9 +2,12 @@ package fleet
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/grpcerrors"
+	"google.golang.org/grpc/codes"
 
 	"github.com/strata-build/strata/solver"
 )
@@ -23,7 +26,7 @@ func (e *StepError) Error() string { return e.Err.Error() }
 func (e *StepError) Unwrap() error { return e.Err }
 
 // failure finds the place of an error of the daemon's.
-func failure(err error) error {
+func (c *Client) failure(err error) error {
 	// The words around it tell how the daemon came to the step.
 	cause := err
 	var vertex *errdefs.VertexError
@@ -31,11 +34,22 @@ func failure(err error) error {
 		cause = vertex.Unwrap()
 	}
 	sources := errdefs.Sources(err)
+	if len(sources) == 0 && vertex == nil {
+		return c.trouble(err)
+	}
 	if len(sources) == 0 {
 		return cause
 	}
 	src := sources[len(sources)-1]
 	return &StepError{Location: location(src.Info, src.Ranges), Err: cause}
+}
+
+// trouble is an error that no step is to blame for.
+func (c *Client) trouble(err error) error {
+	if grpcerrors.Code(err) == codes.Unavailable {
+		return fmt.Errorf("the connection to BuildKit at %s broke off: see what its log says, and build again: %w", c.address, err)
+	}
+	return fmt.Errorf("BuildKit at %s: %w", c.address, err)
 }
 
 func location(info *pb.SourceInfo, ranges []*pb.Range) *solver.Location {
@@ -46,6 +60,7 @@ func location(info *pb.SourceInfo, ranges []*pb.Range) *solver.Location {
 	return loc
 }
 
+// position is one of a file's: a daemon may say anything.
 func position(p *pb.Position) solver.Position {
-	return solver.Position{Line: int(p.GetLine()), Character: int(p.GetCharacter())}
+	return solver.Position{Line: int(max(p.GetLine(), 0)), Character: int(max(p.GetCharacter(), 0))}
 }

@@ -13,11 +13,14 @@ package fleet
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -34,6 +37,7 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/tonistiigi/fsutil"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/strata-build/strata/runtime/worker"
 )
@@ -47,6 +51,9 @@ type Options struct {
 	CA, Cert, Key string
 }
 
+// schemes begin the addresses that are known.
+var schemes = []string{"unix://", "tcp://", "docker-container://", "ssh://"}
+
 // Client talks to a daemon.
 type Client struct {
 	daemon  *client.Client
@@ -55,6 +62,9 @@ type Client struct {
 
 // Dial makes a client and looks whether the daemon answers.
 func Dial(ctx context.Context, o Options) (*Client, error) {
+	if !slices.ContainsFunc(schemes, func(s string) bool { return strings.HasPrefix(o.Address, s) }) {
+		return nil, fmt.Errorf("%q is no address of a BuildKit daemon: it begins with %s", o.Address, strings.Join(schemes, ", "))
+	}
 	var opts []client.ClientOpt
 	if o.CA != "" {
 		opts = append(opts, client.WithServerConfig("", o.CA))
@@ -107,8 +117,8 @@ type Request struct {
 	// CacheFrom and CacheTo are where the daemon reads and writes its cache.
 	CacheFrom, CacheTo []client.CacheOptionsEntry
 	// Archive takes the image as an OCI archive; nil means that it is not
-	// wanted.
-	Archive io.WriteCloser
+	// wanted. It is not closed: an end of the daemon's may be a broken one.
+	Archive io.Writer
 	// ArchiveAttrs are options of BuildKit's OCI exporter.
 	ArchiveAttrs map[string]string
 	Pushes       []Push
@@ -116,11 +126,19 @@ type Request struct {
 	Status chan<- *client.SolveStatus
 }
 
-// Build builds and exports one image. It returns the digest of what was pushed.
-func (c *Client) Build(ctx context.Context, req Request) (digest.Digest, error) {
+// Pushed is an image as the daemon pushed it; zero if it pushed none.
+type Pushed struct {
+	// Desc is the manifest or index.
+	Desc ocispec.Descriptor
+	// ConfigDigest is the config's digest if there is only one platform.
+	ConfigDigest digest.Digest
+}
+
+// Build builds and exports one image.
+func (c *Client) Build(ctx context.Context, req Request) (Pushed, error) {
 	opt, err := req.options()
 	if err != nil {
-		return "", err
+		return Pushed{}, err
 	}
 	status := make(chan *client.SolveStatus)
 	forwarded := make(chan struct{})
@@ -134,11 +152,36 @@ func (c *Client) Build(ctx context.Context, req Request) (digest.Digest, error) 
 	}()
 	res, err := c.daemon.Build(ctx, opt, "strata", req.solve, status)
 	<-forwarded
-	if err != nil {
-		return "", failure(err)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return Pushed{}, context.Cause(ctx) // in the words of who ended it
+	case err != nil:
+		return Pushed{}, c.failure(err)
+	case len(req.Pushes) == 0:
+		return Pushed{}, nil
 	}
-	return digest.Digest(res.ExporterResponse[exptypes.ExporterImageDigestKey]), nil
+	return pushed(res.ExporterResponse)
 }
+
+// pushed reads what the daemon's exporters say of the image.
+func pushed(said map[string]string) (p Pushed, err error) {
+	p.ConfigDigest = digest.Digest(said[exptypes.ExporterImageConfigDigestKey])
+	data, err := base64.StdEncoding.DecodeString(said[exptypes.ExporterImageDescriptorKey])
+	if err == nil {
+		err = json.Unmarshal(data, &p.Desc)
+	}
+	if err != nil {
+		return Pushed{}, fmt.Errorf("read the descriptor of the pushed image: %w", err)
+	}
+	p.Desc.Annotations = nil // they are the exporter's notes
+	return p, nil
+}
+
+// unclosed is a writer that stays open.
+type unclosed struct{ io.Writer }
+
+// Close implements io.Closer.
+func (unclosed) Close() error { return nil }
 
 // options are those of the daemon's client.
 func (req *Request) options() (client.SolveOpt, error) {
@@ -154,13 +197,15 @@ func (req *Request) options() (client.SolveOpt, error) {
 		}
 	}
 	for name, dir := range req.Layouts {
-		if opt.OCIStores[name], err = contentlocal.NewStore(dir); err != nil {
+		store, err := contentlocal.NewStore(dir)
+		if err != nil {
 			return opt, fmt.Errorf("open OCI layout: %w", err)
 		}
+		opt.OCIStores[name] = readOnly{store}
 	}
 	if req.Archive != nil {
 		opt.Exports = append(opt.Exports, client.ExportEntry{
-			Type: client.ExporterOCI, Attrs: req.ArchiveAttrs, Output: func(map[string]string) (io.WriteCloser, error) { return req.Archive, nil },
+			Type: client.ExporterOCI, Attrs: req.ArchiveAttrs, Output: func(map[string]string) (io.WriteCloser, error) { return unclosed{req.Archive}, nil },
 		})
 	}
 	for _, p := range req.Pushes {
@@ -174,21 +219,21 @@ func (req *Request) options() (client.SolveOpt, error) {
 // solve has the daemon solve the definitions, and adds the configs to what it
 // makes of them.
 func (req *Request) solve(ctx context.Context, daemon gateway.Client) (*gateway.Result, error) {
+	refs, err := req.refs(ctx, daemon)
+	if err != nil {
+		return nil, err
+	}
 	res := gateway.NewResult()
 	var list exptypes.Platforms
 	single := len(req.Targets) == 1 && !req.Index
-	for _, t := range req.Targets {
-		ref, err := solveTarget(ctx, daemon, t)
-		if err != nil {
-			return nil, err
-		}
+	for i, t := range req.Targets {
 		id := platforms.FormatAll(t.Platform)
 		suffix := "/" + id
 		if single {
 			suffix = ""
-			res.SetRef(ref)
+			res.SetRef(refs[i])
 		} else {
-			res.AddRef(id, ref)
+			res.AddRef(id, refs[i])
 			list.Platforms = append(list.Platforms, exptypes.Platform{ID: id, Platform: t.Platform})
 		}
 		res.AddMeta(exptypes.ExporterImageConfigKey+suffix, t.Config)
@@ -207,14 +252,58 @@ func (req *Request) solve(ctx context.Context, daemon gateway.Client) (*gateway.
 	return res, nil
 }
 
-// solveTarget solves one definition; no definition is an image without files.
-func solveTarget(ctx context.Context, daemon gateway.Client, t Target) (gateway.Reference, error) {
-	if len(t.Definition.GetDef()) == 0 {
-		return nil, nil
-	}
-	solved, err := daemon.Solve(ctx, gateway.SolveRequest{Definition: t.Definition, Evaluate: true})
+// refs solves all targets at once; no definition is an image without files.
+func (req *Request) refs(ctx context.Context, daemon gateway.Client) ([]gateway.Reference, error) {
+	caches, err := cacheImports(daemon.BuildOpts())
 	if err != nil {
 		return nil, err
 	}
-	return solved.SingleRef()
+	refs := make([]gateway.Reference, len(req.Targets))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, t := range req.Targets {
+		if len(t.Definition.GetDef()) == 0 {
+			continue
+		}
+		group.Go(func() error {
+			solved, err := daemon.Solve(ctx, gateway.SolveRequest{Definition: t.Definition, Evaluate: true, CacheImports: caches})
+			if err == nil {
+				refs[i], err = solved.SingleRef()
+			}
+			return err
+		})
+	}
+	return refs, group.Wait()
 }
+
+// cacheImports are the caches to read, as BuildKit's client has prepared them.
+// It leaves it to the front end to ask for them.
+func cacheImports(opts gateway.BuildOpts) (caches []gateway.CacheOptionsEntry, err error) {
+	text := opts.Opts["cache-imports"]
+	if text == "" {
+		return nil, nil
+	}
+	if err := json.Unmarshal([]byte(text), &caches); err != nil {
+		return nil, fmt.Errorf("read the caches to import: %w", err)
+	}
+	return caches, nil
+}
+
+// readOnly is an OCI layout of the user's: the daemon may read it, and not
+// change it.
+type readOnly struct{ content.Store }
+
+// Writer implements content.Ingester.
+func (readOnly) Writer(context.Context, ...content.WriterOpt) (content.Writer, error) {
+	return nil, fs.ErrPermission
+}
+
+// Update implements content.Manager.
+func (readOnly) Update(context.Context, content.Info, ...string) (content.Info, error) {
+	return content.Info{}, fs.ErrPermission
+}
+
+// Delete implements content.Manager.
+func (readOnly) Delete(context.Context, digest.Digest) error { return fs.ErrPermission }
+
+// Abort implements content.IngestManager.
+func (readOnly) Abort(context.Context, string) error { return fs.ErrPermission }

@@ -138,6 +138,9 @@ func (a *app) build(ctx context.Context, o *buildOptions) error {
 			return errors.Join(in.plan.Text(a.Stdout), in.close())
 		}
 		req, err := a.request(o, in, outputs)
+		if err == nil {
+			err = o.checkBuild(imageCount(in.plan))
+		}
 		if err != nil {
 			return errors.Join(err, in.close())
 		}

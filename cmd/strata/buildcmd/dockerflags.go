@@ -33,7 +33,7 @@ func dockerFlag(name string) string {
 	case "compress":
 		return "the build context is not sent anywhere; leave it out"
 	case "builder":
-		return "no daemon builds; leave it out"
+		return "this machine builds; leave it out, or name a BuildKit daemon with --engine buildkit --addr ADDRESS"
 	case "isolation":
 		return "it is for Windows; leave it out"
 	case "squash":

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/containerd/log"
 	"github.com/moby/buildkit/client"
 	"github.com/spf13/pflag"
 
@@ -59,6 +60,22 @@ func (o *engineOptions) check() error {
 	return nil
 }
 
+// checkBuild refuses what a daemon does not do for this build.
+func (o *buildOptions) checkBuild(images int) error {
+	if o.engine != engineBuildKit {
+		return nil
+	}
+	if o.jobs != defaultJobs() {
+		return cli.Misuse("--jobs is for builds of this machine: leave it out; a daemon's limit is max-parallelism in its configuration")
+	}
+	for _, spec := range o.cacheTo {
+		if cache, err := parseCache(spec); err == nil && images > 1 && cache.Type != "inline" {
+			return cli.Misuse("--cache-to %s takes the cache of one image, but there are %d: choose one with --target, or use type=inline", spec, images)
+		}
+	}
+	return nil
+}
+
 // builder returns what solves a build, and what ends it.
 func (a *app) builder(ctx context.Context, e *engine.Engine, o *engineOptions) (build func(context.Context, engine.Request) (engine.Result, error), end func() error, err error) {
 	if o.engine == engineLocal {
@@ -74,6 +91,11 @@ func (a *app) builder(ctx context.Context, e *engine.Engine, o *engineOptions) (
 	opt := fleet.Options{Address: cmp.Or(o.addr, a.Env["BUILDKIT_HOST"], defaultAddr)}
 	if o.tlsDir != "" {
 		opt.CA, opt.Cert, opt.Key = filepath.Join(o.tlsDir, "ca.pem"), filepath.Join(o.tlsDir, "cert.pem"), filepath.Join(o.tlsDir, "key.pem")
+	}
+	// What containerd's packages warn of, such as a file system without
+	// fsverity, is nothing to be done about.
+	if err := log.SetLevel("error"); err != nil {
+		return nil, nil, err
 	}
 	if daemon.Client, err = fleet.Dial(ctx, opt); err != nil {
 		return nil, nil, fmt.Errorf("%w; --addr or BUILDKIT_HOST says where it is", err)

@@ -1,0 +1,58 @@
+package engine
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moby/buildkit/client"
+
+	"github.com/strata-build/strata/solver"
+)
+
+func TestPipe(t *testing.T) {
+	written, unread := errors.New("not built"), errors.New("disk full")
+	put := func(text string, err error) func(io.Writer) error {
+		return func(w io.Writer) error {
+			if _, werr := io.WriteString(w, text); werr != nil {
+				return errors.New("the daemon says: " + werr.Error())
+			}
+			return err
+		}
+	}
+	all := func(r io.Reader) error { _, err := io.ReadAll(r); return err }
+	for name, c := range map[string]struct {
+		write func(io.Writer) error
+		read  func(io.Reader) error
+		want  error
+	}{
+		"well":                     {put("x", nil), all, nil},
+		"with more than is wanted": {put(strings.Repeat("x", 1<<20), nil), func(r io.Reader) error { _, err := r.Read(make([]byte, 1)); return err }, nil},
+		"not built":                {put("", written), all, written},
+		"broken off":               {put("x", written), all, written},
+		"cannot be read":           {put("x", nil), func(io.Reader) error { return unread }, unread},
+	} {
+		if err := pipe(c.write, c.read); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestObserver: a step that ran for one image is found by the next.
+func TestObserver(t *testing.T) {
+	now := time.Now()
+	var o observer
+	o.steps = map[string]solver.Verdict{}
+	for _, cached := range []bool{false, true} {
+		status, done := o.watch()
+		status <- &client.SolveStatus{Vertexes: []*client.Vertex{
+			{Digest: "sha256:shared", Completed: &now, Cached: cached}, {Digest: "sha256:base", Completed: &now, Cached: true}, {Digest: "sha256:running"},
+		}}
+		done()
+	}
+	if len(o.steps) != 2 || o.steps["sha256:shared"] != solver.Ran || o.steps["sha256:base"] != solver.Cached {
+		t.Errorf("steps ended as %v", o.steps)
+	}
+}
