@@ -59,8 +59,8 @@ type Request struct {
 	// Status takes the progress; Build closes it.
 	Status chan *client.SolveStatus
 	// Failed, when set, is called with the first step that failed and the
-	// build's error, after Status is closed. While it runs, the step can be
-	// entered.
+	// build's error, after Status is closed, unless the build was cancelled.
+	// While it runs, the step can be entered.
 	Failed func(*worker.FailedStep, error) error
 }
 
@@ -86,7 +86,7 @@ func (e *Engine) Build(ctx context.Context, req Request) (Result, error) {
 	}
 	res, err := b.run(ctx)
 	req.closeStatus()
-	return res, errors.Join(err, b.showFailed(err), b.close())
+	return res, errors.Join(err, b.showFailed(ctx, err), b.close())
 }
 
 func (r *Request) closeStatus() {
@@ -138,9 +138,10 @@ func (e *Engine) newBuild(ctx context.Context, req Request) (*build, error) {
 
 func (b *build) close() error { return errors.Join(b.packer.wait(), b.release()) }
 
-// showFailed gives a step that failed to who wants it.
-func (b *build) showFailed(err error) error {
-	if step := b.failed.Load(); step != nil {
+// showFailed gives a step that failed to who wants it, and has not ended the
+// build since.
+func (b *build) showFailed(ctx context.Context, err error) error {
+	if step := b.failed.Load(); step != nil && ctx.Err() == nil {
 		return b.req.Failed(step, err)
 	}
 	return nil

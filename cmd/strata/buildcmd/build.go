@@ -62,7 +62,7 @@ func (a *app) buildCommand() *cobra.Command {
 			return a.build(cmd.Context(), &o)
 		},
 	}
-	explainDockerFlags(cmd)
+	explainFlags(cmd, dockerFlag)
 	f := cmd.Flags()
 	o.inputOptions.register(f)
 	o.registerSteps(f)

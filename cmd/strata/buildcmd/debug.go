@@ -41,7 +41,7 @@ func (a *app) debugCommand() *cobra.Command {
 			return a.debug(cmd.Context(), &o, command)
 		},
 	}
-	explainDockerFlags(cmd)
+	explainFlags(cmd, a.buildFlag)
 	o.inputOptions.register(cmd.Flags())
 	o.registerSteps(cmd.Flags())
 	return cmd
@@ -93,11 +93,20 @@ func (a *app) buildAndEnter(ctx context.Context, e *engine.Engine, req engine.Re
 		return entered
 	}
 	shown := show.wait(err == nil)
-	if err != nil {
-		return buildError(err, shown)
+	if err = buildError(err, shown); err != nil {
+		return unentered(ctx, err)
 	}
 	_, err = fmt.Fprintln(a.Stderr, "all steps end well: there is none to enter")
 	return err
+}
+
+// unentered says why nothing is entered after a step has failed.
+func unentered(ctx context.Context, err error) error {
+	var steps *stepsError
+	if ctx.Err() != nil || !errors.As(err, &steps) {
+		return err
+	}
+	return errors.Join(err, errors.New("there is nothing to enter: that is a step whose command was run, or looked for in vain"))
 }
 
 // enter runs a command in a step. Where there is a terminal, it gets that.

@@ -10,19 +10,28 @@ import (
 	"github.com/strata-build/strata/cmd/strata/cli"
 )
 
-// explainDockerFlags says of a flag that `docker build` has, and there is
-// nothing for here, why, and what to do.
-func explainDockerFlags(cmd *cobra.Command) {
+// explainFlags says of a flag that there is nothing for here why, and what to
+// do, as far as reason knows.
+func explainFlags(cmd *cobra.Command, reason func(name string) string) {
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		var unknown *pflag.NotExistError
 		if errors.As(err, &unknown) {
 			name := unknown.GetSpecifiedName()
-			if reason := dockerFlag(name); reason != "" {
-				return cli.Misuse("there is no flag %s here: %s", strings.Repeat("-", min(len(name), 2))+name, reason)
+			if why := reason(name); why != "" {
+				return cli.Misuse("there is no flag %s here: %s", strings.Repeat("-", min(len(name), 2))+name, why)
 			}
 		}
 		return cmd.Parent().FlagErrorFunc()(cmd, err)
 	})
+}
+
+// buildFlag is why a flag of `strata build` is none of `strata debug`, or "".
+func (a *app) buildFlag(name string) string {
+	flags := a.buildCommand().Flags()
+	if flags.Lookup(name) == nil && (len(name) != 1 || flags.ShorthandLookup(name) == nil) {
+		return dockerFlag(name)
+	}
+	return "debug makes no image, and runs the steps on this machine; leave it out"
 }
 
 // dockerFlag is why a flag of docker is not there, or "".
