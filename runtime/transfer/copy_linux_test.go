@@ -259,6 +259,22 @@ func TestPackNames(t *testing.T) {
 	}
 }
 
+// TestKernelsFiles: what the kernel makes up when it is asked is no file of a
+// tree; that there is a place for it is.
+func TestKernelsFiles(t *testing.T) {
+	var b bytes.Buffer
+	if err := Pack(context.Background(), &b, Place{Root: open(t, "/proc"), Path: "self/fdinfo"}, callers); err != nil {
+		t.Fatal(err)
+	}
+	r := tar.NewReader(&b)
+	if h, err := r.Next(); err != nil || h.Typeflag != tar.TypeDir {
+		t.Fatalf("%+v, %v", h, err)
+	}
+	if h, err := r.Next(); err != io.EOF {
+		t.Errorf("%+v, %v", h, err)
+	}
+}
+
 // TestShrunkFile: a file that has less than was said of it is an error, not a
 // copy with something else at its end. A file of sysfs says 4096.
 func TestShrunkFile(t *testing.T) {

@@ -58,7 +58,7 @@ func (s *source) visit(ctx context.Context, p *packer) error {
 		if err != nil {
 			return err
 		}
-		return errors.Join(tree.WalkRoot(ctx, root, p), root.Close())
+		return errors.Join(tree.WalkLiveRoot(ctx, root, p), root.Close())
 	}
 	at := s.Path
 	if s.link {
@@ -88,8 +88,29 @@ func (p *packer) Enter(e *tree.Entry) error {
 		// Quoted, and without the path of the error: the name may be hostile.
 		return fmt.Errorf("read %q: %w", path.Join("/", name), bare(err))
 	}
+	if e.IsDir() && kernels(e.Self) {
+		return tree.SkipContents
+	}
 	return p.ctx.Err()
 }
+
+// kernels tells a directory of a file system whose files are the kernel's
+// answers, such as /proc: as in docker, they are no files of the container.
+func kernels(d *rootfs.Dir) bool {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(d.FD(), &fs); err != nil {
+		return false
+	}
+	switch int64(fs.Type) {
+	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC,
+		unix.SECURITYFS_MAGIC, unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.BPF_FS_MAGIC, mqueueMagic:
+		return true
+	}
+	return false
+}
+
+// mqueueMagic is of the file system at /dev/mqueue.
+const mqueueMagic = 0x19800202
 
 // Leave implements tree.Visitor.
 func (p *packer) Leave(*tree.Entry) error { return nil }
@@ -161,7 +182,7 @@ func openRegular(d *rootfs.Dir, name string, st *unix.Stat_t) (*os.File, error) 
 		return nil, os.NewSyscallError("fstat", err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, ErrChanged
+		return nil, unix.ENOENT // it is something else now
 	}
 	fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(at), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -46,6 +46,10 @@ func (e *Entry) Xattrs() (map[string]string, error) {
 // IsDir reports whether the entry is a directory.
 func (e *Entry) IsDir() bool { return e.Self != nil }
 
+// SkipContents is what Enter returns for a directory whose contents are not to
+// be visited.
+var SkipContents = errors.New("skip the contents of this directory") //nolint:revive,staticcheck // it is named as fs.SkipDir
+
 // Visitor receives the entries of a walk.
 type Visitor interface {
 	// Enter is called for each entry, a directory before its contents.
@@ -92,12 +96,21 @@ func Walk(ctx context.Context, req WalkRequest, v Visitor) error {
 // WalkRoot visits the plain tree root as Walk does, its whiteouts and marks as
 // what they are.
 func WalkRoot(ctx context.Context, root *rootfs.Root, v Visitor) error {
+	return walkRoot(ctx, root, v, false)
+}
+
+// WalkLiveRoot leaves out what goes away during the walk.
+func WalkLiveRoot(ctx context.Context, root *rootfs.Root, v Visitor) error {
+	return walkRoot(ctx, root, v, true)
+}
+
+func walkRoot(ctx context.Context, root *rootfs.Root, v Visitor, changing bool) error {
 	d, err := root.OpenDir("/")
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	w := walker{ctx: ctx, v: v, raw: true}
+	w := walker{ctx: ctx, v: v, raw: true, changing: changing}
 	e := Entry{Self: d}
 	if e.Stat, err = d.Stat(); err != nil {
 		return err
@@ -121,7 +134,9 @@ func (w *walker) directory(e *Entry, l level, depth int) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
-	if err := w.v.Enter(e); err != nil {
+	if err := w.v.Enter(e); errors.Is(err, SkipContents) {
+		return w.v.Leave(e)
+	} else if err != nil {
 		return err
 	}
 	names, err := l.names()
