@@ -42,11 +42,14 @@ func revert(t mount.Tree, dir string) (gone bool, err error) {
 		return false, err
 	}
 	defer parent.Close()
-	upper, _, err := openBelow(t.Upper, dir)
+	upper, hides, err := openBelow(t.Upper, dir)
 	if upper == nil || err != nil {
 		return false, err
 	}
-	same, err := sameBelow(t, dir, upper)
+	same := false
+	if !hides {
+		same, err = sameBelow(t, dir, upper)
+	}
 	if err = errors.Join(err, upper.Close()); !same || err != nil {
 		return false, err
 	}
@@ -69,21 +72,22 @@ func revert(t mount.Tree, dir string) (gone bool, err error) {
 func sameBelow(t mount.Tree, dir string, upper *rootfs.Dir) (bool, error) {
 	for i := len(t.Lower) - 1; i >= 0; i-- {
 		lower, hides, err := openBelow(t.Lower[i], dir)
-		if err != nil || hides {
+		switch {
+		case err != nil:
 			return false, err
+		case lower != nil:
+			same, err := alike(upper, lower)
+			return same, errors.Join(err, lower.Close())
+		case hides:
+			return false, nil
 		}
-		if lower == nil {
-			continue
-		}
-		same, err := alike(upper, lower)
-		return same, errors.Join(err, lower.Close())
 	}
 	return false, nil
 }
 
 // openBelow opens a directory of a layer: nil if the layer has none. hides
-// tells that the layer has something else there, or that nothing of the layers
-// below it shows.
+// tells that the layer has something else there, or is opaque on the way: of
+// the layers below it nothing shows there.
 func openBelow(layer, dir string) (d *rootfs.Dir, hides bool, err error) {
 	root, err := rootfs.OpenDir(layer)
 	if err != nil {
@@ -97,11 +101,15 @@ func openBelow(layer, dir string) (d *rootfs.Dir, hides bool, err error) {
 		if name == "" {
 			break
 		}
+		opaque, err := isOpaque(d)
+		hides = hides || opaque
+		if err != nil {
+			return nil, false, errors.Join(err, d.Close())
+		}
 		next, err := d.OpenDir(name)
 		switch {
 		case errors.Is(err, unix.ENOENT):
-			opaque, err := isOpaque(d)
-			return nil, opaque, errors.Join(err, d.Close())
+			return nil, hides, d.Close()
 		case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 			return nil, true, d.Close()
 		}
@@ -110,7 +118,7 @@ func openBelow(layer, dir string) (d *rootfs.Dir, hides bool, err error) {
 		}
 		d = next
 	}
-	return d, false, nil
+	return d, hides, nil
 }
 
 // isOpaque tells whether a directory of a layer hides those below it.

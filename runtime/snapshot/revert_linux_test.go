@@ -1,11 +1,14 @@
 package snapshot_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/strata-build/strata/runtime/mount"
 	"github.com/strata-build/strata/runtime/snapshot"
@@ -54,6 +57,7 @@ func TestRevert(t *testing.T) {
 		change func(t *testing.T, upper string)
 		revert string
 		want   []string // what is left
+		opaque string   // of the upmost lower layer
 	}{
 		"unchanged":            {lower: [][]string{{"etc"}}, upper: []string{"etc"}, revert: "/etc"},
 		"with its parents":     {lower: [][]string{{"a", "a/b", "a/b/c"}}, upper: []string{"a", "a/b", "a/b/c"}, revert: "/a/b/c"},
@@ -74,6 +78,15 @@ func TestRevert(t *testing.T) {
 			lower: [][]string{{"etc"}}, upper: []string{"etc"}, revert: "/etc", want: []string{"etc"},
 			change: func(t *testing.T, upper string) { chtimes(t, filepath.Join(upper, "etc"), past.Add(1)) },
 		},
+		"below an opaque directory": {
+			lower: [][]string{{"a", "a/b"}}, upper: []string{"a", "a/b"}, revert: "/a/b", want: []string{"a", "a/b"},
+			change: func(t *testing.T, upper string) { setOpaque(t, filepath.Join(upper, "a")) },
+		},
+		"hidden by an opaque directory far above": {
+			lower: [][]string{{"a", "a/b", "a/b/c"}, {"a", "a/b"}}, upper: []string{"a", "a/b", "a/b/c"}, revert: "/a/b/c",
+			want:   []string{"a", "a/b", "a/b/c"},
+			opaque: "a",
+		},
 		"behind a link": {
 			lower: [][]string{{"a", "a/b"}}, upper: []string{"x", "x/b"}, revert: "/a/b", want: []string{"a", "x", "x/b"},
 			change: func(t *testing.T, upper string) {
@@ -91,6 +104,9 @@ func TestRevert(t *testing.T) {
 				stamp(t, layer)
 				tree.Lower = append(tree.Lower, layer)
 			}
+			if c.opaque != "" {
+				setOpaque(t, filepath.Join(tree.Lower[len(tree.Lower)-1], c.opaque))
+			}
 			if c.change != nil {
 				c.change(t, tree.Upper)
 				chtimes(t, tree.Upper, past)
@@ -105,6 +121,18 @@ func TestRevert(t *testing.T) {
 				t.Errorf("the time of the parent is %v, %v", info.ModTime(), err)
 			}
 		})
+	}
+}
+
+// setOpaque marks a directory as overlayfs does without privileges.
+func setOpaque(t *testing.T, dir string) {
+	t.Helper()
+	err := unix.Setxattr(dir, "user.overlay.opaque", []byte("y"), 0)
+	if errors.Is(err, unix.ENOTSUP) {
+		t.Skip("the file system has no extended attributes of users")
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
