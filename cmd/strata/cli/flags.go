@@ -78,12 +78,8 @@ func explainUlimit(spec string) string {
 // FlagError adds what was probably meant to pflag's message.
 func FlagError(cmd *cobra.Command, err error) error {
 	var invalid *pflag.InvalidValueError
-	if errors.As(err, &invalid) && errors.Is(err, strconv.ErrSyntax) {
-		want := "a whole number"
-		if invalid.GetFlag().Value.Type() == "bool" {
-			want = "true or false"
-		}
-		return fmt.Errorf("--%s %s: it takes %s", invalid.GetFlag().Name, invalid.GetValue(), want)
+	if errors.As(err, &invalid) {
+		return explainValue(invalid)
 	}
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {
@@ -96,6 +92,24 @@ func FlagError(cmd *cobra.Command, err error) error {
 		return err
 	}
 	return fmt.Errorf("%w; did you mean --%s?", err, best)
+}
+
+// explainValue says what a flag takes.
+func explainValue(err *pflag.InvalidValueError) error {
+	var want string
+	switch kind := err.GetFlag().Value.Type(); {
+	case kind == "bool":
+		want = "true or false"
+	case kind == "duration":
+		want = "a duration, such as 30s or 1h30m"
+	case errors.Is(err, strconv.ErrSyntax):
+		want = "a whole number"
+	case errors.Is(err, strconv.ErrRange):
+		want = "a number that is not as large"
+	default: // its own words, which repeat the value
+		return fmt.Errorf("--%s: %w", err.GetFlag().Name, errors.Unwrap(err))
+	}
+	return fmt.Errorf("--%s %s: it takes %s", err.GetFlag().Name, err.GetValue(), want)
 }
 
 // ParsePlatforms reads --platform.
