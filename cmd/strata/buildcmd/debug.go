@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/strata-build/strata/cmd/strata/cli"
+	"github.com/strata-build/strata/internal/printable"
 	"github.com/strata-build/strata/runtime/engine"
 	"github.com/strata-build/strata/runtime/executor"
 	"github.com/strata-build/strata/runtime/exporter"
@@ -113,7 +114,7 @@ func unentered(ctx context.Context, err error) error {
 func (a *app) enter(ctx context.Context, step *worker.FailedStep, command []string) error {
 	tty := a.atTerminal()
 	if tty {
-		fmt.Fprintf(a.Stderr, "%s runs in the step %s; what it changes is lost at its end.\n", command[0], step.Step.Name)
+		fmt.Fprintf(a.Stderr, "%s runs in the step %s; what it changes is lost at its end.\n", command[0], printable.Text(step.Step.Name, ' '))
 	}
 	streams, restore, err := a.Streams(tty, true)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/strata-build/strata/cmd/strata/cli"
 	dockerfilecompat "github.com/strata-build/strata/dockerfile-compat"
 	"github.com/strata-build/strata/runtime/fleet"
 	"github.com/strata-build/strata/runtime/worker"
@@ -80,11 +81,13 @@ func describeFailure(w io.Writer, failed failedStep, shown bool) {
 			place += fmt.Sprintf(":%d", c)
 		}
 	}
-	fmt.Fprintf(w, "%s: %s\n", place, failed.err)
-	writeSource(w, loc, failed.err)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n", place, failed.err)
+	writeSource(&b, loc, failed.err)
+	fmt.Fprint(w, cli.Harmless(b.String())) // a daemon may say anything
 	var step *worker.StepError
 	if errors.As(failed.err, &step) {
-		fmt.Fprintf(w, "  command: %s\n", strings.Join(step.Args, " "))
+		fmt.Fprintf(w, "  command: %s\n", cli.Harmless(strings.Join(step.Args, " ")))
 		if !shown && len(step.Tail) > 0 {
 			fmt.Fprintf(w, "  its last lines:\n")
 			writeTail(w, step.Tail)

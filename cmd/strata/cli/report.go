@@ -23,7 +23,7 @@ func (a *App) Report(err error) {
 		fmt.Fprint(a.Stderr, r.Render())
 		return
 	}
-	fmt.Fprintf(a.Stderr, "strata: %s\n", harmless(err.Error()))
+	fmt.Fprintf(a.Stderr, "strata: %s\n", Harmless(err.Error()))
 }
 
 // joined are the errors that errors.Join made one of.
@@ -42,9 +42,9 @@ func joined(err error) []error {
 	return several.Unwrap()
 }
 
-// harmless keeps a name that stands in an error, which may be an image's or a
+// Harmless keeps a name that stands in an error, which may be an image's or a
 // container's, from steering a terminal.
-func harmless(text string) string {
+func Harmless(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) && r != '\n' && r != '\t' {
 			return unicode.ReplacementChar
