@@ -19,6 +19,7 @@ import (
 	"github.com/strata-build/strata/runtime/image"
 	"github.com/strata-build/strata/runtime/snapshot"
 	"github.com/strata-build/strata/runtime/store"
+	"github.com/strata-build/strata/runtime/worker"
 	"github.com/strata-build/strata/solver"
 )
 
@@ -134,8 +135,12 @@ func (r *remote) image(ctx context.Context, targets []Target) (Built, error) {
 	return built, err
 }
 
-// login is the user's for a registry.
+// login is the user's for a registry. A token without a user is what BuildKit
+// gets its own tokens with.
 func (r *remote) login(host string) (user, password string) {
+	if token := r.e.Registry.IdentityToken(host); token != "" {
+		return "", token
+	}
 	c, _ := r.e.Registry.StoredCredentials(host)
 	return c.User, c.Password
 }
@@ -150,7 +155,11 @@ func (r *remote) allow() []string {
 		list = append(list, "network.host")
 	}
 	for _, name := range r.req.AllowDevices {
-		list = append(list, "device="+name)
+		if name == worker.AllDevices {
+			list = append(list, "device")
+		} else {
+			list = append(list, "device="+name)
+		}
 	}
 	return list
 }

@@ -3,12 +3,17 @@ package engine
 import (
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/moby/buildkit/client"
 
+	"github.com/strata-build/strata/runtime/registry"
+	"github.com/strata-build/strata/runtime/worker"
 	"github.com/strata-build/strata/solver"
 )
 
@@ -54,5 +59,32 @@ func TestObserver(t *testing.T) {
 	}
 	if len(o.steps) != 2 || o.steps["sha256:shared"] != solver.Ran || o.steps["sha256:base"] != solver.Cached {
 		t.Errorf("steps ended as %v", o.steps)
+	}
+}
+
+func TestAllow(t *testing.T) {
+	r := remote{req: Request{AllowInsecure: true, AllowHostNetwork: true, AllowDevices: []string{worker.AllDevices, "vendor.com/gpu=all"}}}
+	want := []string{"security.insecure", "network.host", "device", "device=vendor.com/gpu=all"}
+	if got := r.allow(); !slices.Equal(got, want) {
+		t.Errorf("allows %q, not %q", got, want)
+	}
+}
+
+// TestLogin: a login by an identity token has no user, whatever name stands by it.
+func TestLogin(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "config.json")
+	text := `{"auths": {"a.example": {"auth": "dTpw"}, "b.example": {"auth": "MDAwOg==", "identitytoken": "token"}}}`
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	client, err := registry.New(registry.Options{ConfigPaths: []string{config}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := remote{e: &Engine{Registry: client}}
+	for host, want := range map[string][2]string{"a.example": {"u", "p"}, "b.example": {"", "token"}, "c.example": {}} {
+		if user, password := r.login(host); [2]string{user, password} != want {
+			t.Errorf("%s is logged in to as %q with %q", host, user, password)
+		}
 	}
 }

@@ -114,6 +114,12 @@ func (c *Client) StoredCredentials(host string) (Credentials, bool) {
 	return Credentials{Host: host, User: auth.Username, Password: auth.Password}, auth.Username != "" && auth.Password != ""
 }
 
+// IdentityToken returns the token that stands in the place of a password for a
+// registry, or "".
+func (c *Client) IdentityToken(host string) string {
+	return c.keys.lookup(c.endpoint(hostOf(host))).auth.IdentityToken
+}
+
 // HostOf is the registry in what users give for one: a host, a URL, or
 // nothing for Docker Hub.
 func HostOf(text string) string { return hostOf(text) }
