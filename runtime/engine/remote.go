@@ -35,6 +35,9 @@ type Daemon struct {
 // their registry.
 func (e *Engine) BuildOn(ctx context.Context, d Daemon, req Request) (Result, error) {
 	defer req.closeStatus()
+	if err := req.checkPermissions(); err != nil {
+		return Result{}, err
+	}
 	r := &remote{e: e, d: d, req: req, seen: observer{to: req.Status, steps: map[string]solver.Verdict{}}}
 	var res Result
 	group, ctx := errgroup.WithContext(ctx)
@@ -55,6 +58,22 @@ func (e *Engine) BuildOn(ctx context.Context, d Daemon, req Request) (Result, er
 	}
 	res.Report = r.seen.report()
 	return res, err
+}
+
+// checkPermissions refuses what a daemon would, at its line.
+func (r *Request) checkPermissions() error {
+	for _, t := range r.Targets {
+		graph, _, err := solver.Load(t.Definition)
+		if err != nil {
+			return err
+		}
+		for v := range graph.Vertices() {
+			if err := worker.CheckPermissions(v.Op.GetExec(), r.AllowInsecure, r.AllowHostNetwork); err != nil {
+				return &solver.VertexError{Vertex: v, Err: err}
+			}
+		}
+	}
+	return nil
 }
 
 // remoteJobs is how many images a daemon builds at once; it has its own limit

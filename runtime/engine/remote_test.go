@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/solver/pb"
 
 	"github.com/strata-build/strata/runtime/registry"
 	"github.com/strata-build/strata/runtime/worker"
@@ -67,6 +69,21 @@ func TestAllow(t *testing.T) {
 	want := []string{"security.insecure", "network.host", "device", "device=vendor.com/gpu=all"}
 	if got := r.allow(); !slices.Equal(got, want) {
 		t.Errorf("allows %q, not %q", got, want)
+	}
+}
+
+func TestCheckPermissions(t *testing.T) {
+	def, err := llb.Scratch().Run(llb.Args([]string{"x"}), llb.Security(llb.SecurityModeInsecure)).Root().Marshal(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := Request{Targets: []Target{{Definition: &pb.Definition{}}, {Definition: def.ToPB()}}}
+	var vertex *solver.VertexError
+	if err := req.checkPermissions(); !errors.As(err, &vertex) || !strings.Contains(err.Error(), "--allow security.insecure") {
+		t.Errorf("an insecure step: %v", err)
+	}
+	if req.AllowInsecure = true; req.checkPermissions() != nil {
+		t.Errorf("it is permitted, but %v", req.checkPermissions())
 	}
 }
 

@@ -56,11 +56,8 @@ func (o *execOp) check() error {
 	if err := o.findDevices(); err != nil {
 		return err
 	}
-	if op.Security == pb.SecurityMode_INSECURE && !o.w.opt.AllowInsecure {
-		return errors.New("the step asks for insecure mode (all privileges): allow it with --allow security.insecure")
-	}
-	if op.Network == pb.NetMode_HOST && !o.w.opt.AllowHostNetwork {
-		return errors.New("the step asks for the host's network: allow it with --allow network.host or --network host")
+	if err := CheckPermissions(op, o.w.opt.AllowInsecure, o.w.opt.AllowHostNetwork); err != nil {
+		return err
 	}
 	if _, known := pb.SecurityMode_name[int32(op.Security)]; !known {
 		return fmt.Errorf("security mode %d is not known", op.Security)
@@ -69,6 +66,17 @@ func (o *execOp) check() error {
 		return fmt.Errorf("network mode %d is not known", op.Network)
 	}
 	return o.checkMounts()
+}
+
+// CheckPermissions refuses a step that asks for more than the user permits.
+func CheckPermissions(op *pb.ExecOp, insecure, hostNetwork bool) error {
+	if op.GetSecurity() == pb.SecurityMode_INSECURE && !insecure {
+		return errors.New("the step asks for insecure mode (all privileges): allow it with --allow security.insecure")
+	}
+	if op.GetNetwork() == pb.NetMode_HOST && !hostNetwork {
+		return errors.New("the step asks for the host's network: allow it with --allow network.host or --network host")
+	}
+	return nil
 }
 
 func (o *execOp) checkMounts() error {
