@@ -214,6 +214,15 @@ func TestTerminals(t *testing.T) {
 			t.Fatal(err)
 		}
 		shellAtTerminal(m.in(t), 1, "debug", "-f", dockerfile, dir) // the build has failed
+		// The terminal is closed: nobody could end the shell any more.
+		c := m.in(t).start("debug", "-f", dockerfile, dir)
+		c.expect("# ")
+		if err := c.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		if code := c.code(); code != 1 {
+			t.Errorf("hung up: got %d", code)
+		}
 	})
 	// ^C is passed on, and the third one kills what does not listen.
 	for name, args := range map[string][]string{

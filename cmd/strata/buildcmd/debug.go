@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"slices"
+	"syscall"
 
 	"github.com/moby/buildkit/client"
 	"github.com/spf13/cobra"
@@ -129,7 +131,11 @@ func (a *app) enter(ctx context.Context, step *worker.FailedStep, command []stri
 	if tty {
 		shell.Terminal, shell.Term = &streams.Size, a.Env["TERM"]
 	}
-	status, err := step.Enter(context.WithoutCancel(ctx), shell)
+	// Signals are the shell's, but one that is the first process of the step
+	// ignores that its terminal is gone, and nobody would ever end it.
+	ctx, here := signal.NotifyContext(context.WithoutCancel(ctx), syscall.SIGHUP)
+	defer here()
+	status, err := step.Enter(ctx, shell)
 	if errors.Is(err, executor.ErrNotFound) {
 		err = fmt.Errorf("%w: name a program that is in the files of the step, as in `strata debug . -- /busybox sh`", err)
 	}
